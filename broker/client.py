@@ -1,0 +1,122 @@
+"""The two runners that carry operations to Redis: `Broker` blocks, `AsyncBroker` awaits.
+
+They are thin on purpose. What an operation sends and how its answer is read stands once in `broker.operations`; how a
+failure of Redis becomes one of our errors stands once here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis.exceptions import (
+    ConnectionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from broker.errors import BrokerMisconfigured, BrokerUnavailable, ScriptError
+from broker.operations import Operation, Pool, pools
+from broker.settings import Settings
+
+T = TypeVar("T")
+
+
+class Broker:
+    """Runs operations on a blocking connection.
+
+    Args:
+        connection: a client that decodes responses; see `broker.redis.connect`.
+        settings: lease times, quota and caps.
+    """
+
+    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+        self.redis = connection
+        self.settings = settings
+
+    def pool(self, name: str = "") -> Pool:
+        """The operations on the pool `name`, or on the default pool."""
+        return Pool(name or self.settings.default_pool, self.settings)
+
+    def run(self, operation: Operation[T]) -> T:
+        """Carry out one operation in one round trip.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; the effect is unknown, and repeating is safe.
+            BrokerMisconfigured: Redis answers, but cannot be written to.
+            ScriptError: the script refused its input.
+        """
+        with translated(operation.name):
+            try:
+                answer = self.redis.execute_command(*command(operation))
+            except NoScriptError:
+                # After SCRIPT FLUSH or on a new server. EVAL sends the text once and leaves it loaded.
+                answer = self.redis.execute_command(*command(operation, with_text=True))
+        return operation.read(answer)
+
+    def pools(self) -> tuple[str, ...]:
+        """The names of all registered pools."""
+        return self.run(pools())
+
+
+class AsyncBroker:
+    """Runs operations on an async connection; otherwise like `Broker`."""
+
+    def __init__(self, connection: redis.asyncio.Redis, settings: Settings) -> None:
+        self.redis = connection
+        self.settings = settings
+
+    def pool(self, name: str = "") -> Pool:
+        """The operations on the pool `name`, or on the default pool."""
+        return Pool(name or self.settings.default_pool, self.settings)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Carry out one operation in one round trip; raises like `Broker.run`."""
+        with translated(operation.name):
+            try:
+                answer = await self.redis.execute_command(*command(operation))
+            except NoScriptError:
+                answer = await self.redis.execute_command(*command(operation, with_text=True))
+        return operation.read(answer)
+
+    async def pools(self) -> tuple[str, ...]:
+        """The names of all registered pools."""
+        return await self.run(pools())
+
+
+def command(operation: Operation[Any], *, with_text: bool = False) -> tuple[Any, ...]:
+    """The Redis command of an operation; for a script, by its hash or with its text."""
+    if operation.script is None:
+        return operation.command
+    if with_text:
+        return ("EVAL", operation.script.text, *operation.command)
+    return ("EVALSHA", operation.script.sha, *operation.command)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn redis-py's errors into ours; the one boundary where that happens.
+
+    Raises:
+        BrokerUnavailable, BrokerMisconfigured, ScriptError: see `Broker.run`.
+    """
+    try:
+        yield
+    except NoScriptError:
+        raise
+    except (ReadOnlyError, OutOfMemoryError) as error:
+        raise BrokerMisconfigured(
+            f"{what}: Redis refuses writes ({error}); point REDIS_URL at a primary with free memory"
+        ) from error
+    except ResponseError as error:
+        raise ScriptError(what, str(error)) from error
+    except (ConnectionError, TimeoutError, RedisError, OSError) as error:
+        # The cause is not quoted in full: a connection error may carry the URL with its password.
+        raise BrokerUnavailable(f"{what}: Redis did not answer ({type(error).__name__}); repeat the call") from error

@@ -1,0 +1,145 @@
+"""Waiting for changes: one listening connection per process serves every waiter and every pool.
+
+The pool's event stream is the record; a wake-up only says "look again". So a wake-up may be spurious, and one that is
+lost (the connection broke) is made up for by waking everybody on the next connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any
+
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+from broker.client import translated
+from broker.keys import Keys
+from broker.operations import read_event
+
+log = structlog.get_logger(__name__)
+
+BLOCK_S = 1.0
+"""The longest wait of one read: what a pool that joins in mid-read waits at worst if the read cannot be interrupted."""
+PAUSE_S = 0.2
+"""Between two tries to connect again."""
+PAGE = 500
+
+
+class Watch:
+    """Somebody who waits for news of one lesson."""
+
+    def __init__(self) -> None:
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that there may be news."""
+        self._news.set()
+
+    async def news(self, timeout_s: float) -> bool:
+        """Wait until there may be news; False when `timeout_s` passed without any."""
+        try:
+            async with asyncio.timeout(max(timeout_s, 0)):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        self._news.clear()
+        return True
+
+
+class EventHub:
+    """Listens to the event streams of all pools that somebody waits for.
+
+    Args:
+        listener: a client for the listening connection alone, made with `connect_async(settings, blocking_s=BLOCK_S)`.
+        commands: the client for everything else.
+    """
+
+    def __init__(self, listener: redis.asyncio.Redis, commands: redis.asyncio.Redis) -> None:
+        self._listener = listener.client()  # one connection of its own
+        self._commands = commands
+        self._positions: dict[str, str] = {}
+        self._watches: defaultdict[tuple[str, str], set[Watch]] = defaultdict(set)
+        self._watched: defaultdict[str, int] = defaultdict(int)
+        self._changed = asyncio.Event()
+        self._client_id = 0
+        self.connected = False
+
+    @contextlib.asynccontextmanager
+    async def watch(self, pool: str, lesson: str) -> AsyncIterator[Watch]:
+        """Watch a lesson from now on: whatever happens to it after this returns wakes the watch.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer.
+        """
+        watch = Watch()
+        self._watched[pool] += 1
+        try:
+            if pool not in self._positions:
+                await self._join(pool)
+            self._watches[pool, lesson].add(watch)
+            try:
+                yield watch
+            finally:
+                self._watches[pool, lesson].discard(watch)
+                if not self._watches[pool, lesson]:
+                    del self._watches[pool, lesson]
+        finally:
+            self._watched[pool] -= 1
+            if not self._watched[pool]:
+                del self._watched[pool]
+                self._positions.pop(pool, None)
+
+    async def _join(self, pool: str) -> None:
+        with translated("events"):
+            newest: Any = await self._commands.xrevrange(Keys(pool).events, count=1)
+            self._positions.setdefault(pool, newest[0][0] if newest else "0-0")
+            self._changed.set()
+            if self._client_id:
+                # The listener is in the middle of a read that does not name this pool: make that read return.
+                await self._commands.client_unblock(self._client_id)
+
+    async def run(self) -> None:
+        """Listen until cancelled; errors are logged and survived."""
+        while True:
+            try:
+                self._client_id = int(await self._listener.client_id())
+                self.connected = True
+                self._wake_all()
+                while True:
+                    await self._read()
+            except (RedisError, OSError) as error:
+                if self.connected:
+                    log.warning("event listener lost its connection", error=type(error).__name__)
+                self.connected = False
+                self._client_id = 0
+                await asyncio.sleep(PAUSE_S)
+
+    async def _read(self) -> None:
+        if not self._positions:
+            self._changed.clear()
+            await self._changed.wait()
+            return
+        streams: dict[Any, Any] = {Keys(pool).events: position for pool, position in self._positions.items()}
+        pools = {Keys(pool).events: pool for pool in self._positions}
+        answer: Any = await self._listener.xread(streams, count=PAGE, block=int(BLOCK_S * 1000))
+        for stream, entries in answer.items() if isinstance(answer, dict) else answer or ():
+            pool = pools[stream]
+            for id, fields in entries:
+                event = read_event(pool, id, fields)
+                for watch in self._watches.get((pool, event.lesson), ()):
+                    watch.wake()
+            if pool in self._positions:
+                self._positions[pool] = entries[-1][0]
+
+    def _wake_all(self) -> None:
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.wake()
+
+    async def aclose(self) -> None:
+        """Close the listening connection."""
+        await self._listener.aclose()

@@ -1,0 +1,123 @@
+"""All settings, read from the environment by a factory, never at import.
+
+Names are `ZOOMPOOL_` plus the field's name in capitals; Redis alone is `REDIS_URL`, as everywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from broker.errors import ConfigurationError
+
+# A shared HS256 key shorter than its hash can be found by brute force: RFC 7518, section 3.2.
+MIN_JWT_SECRET_BYTES = 32
+WEAK_SECRETS = frozenset({"secret", "changeme", "change-me", "password", "test", "zoompool"})
+
+
+class Settings(BaseSettings):
+    """What a process needs to know. Times are in seconds here (`_s`), in milliseconds towards Redis."""
+
+    model_config = SettingsConfigDict(env_prefix="ZOOMPOOL_", extra="ignore", populate_by_name=True)
+
+    environment: Literal["development", "production"] = "production"
+    log_level: str = "INFO"
+
+    # Redis
+    redis_url: str = Field(
+        default="redis://localhost:6379/0", validation_alias=AliasChoices("REDIS_URL", "ZOOMPOOL_REDIS_URL")
+    )
+    redis_timeout_s: float = Field(default=5.0, gt=0, description="connect and answer time-out of one command")
+    redis_max_connections: int = Field(default=50, ge=2)
+
+    # Leases
+    default_pool: str = "default"
+    claim_ttl_s: float = Field(default=30, gt=0, description="claimed, Zoom not called: then the slot is free at once")
+    create_ttl_s: float = Field(default=60, gt=0, description="creation under way: then suspect")
+    attempt_ttl_s: float = Field(default=15, gt=0, description="one worker's exclusive try at creating; see zoom_timeout_s")
+    start_grace_s: float = Field(default=20 * 60, gt=0, description="meeting exists but nobody came: then suspect")
+    live_ttl_s: float = Field(default=15 * 60, gt=0, description="meeting runs; renewed by Zoom's signs of life")
+    max_hold_s: float = Field(default=6 * 3600, gt=0, description="no lease lives longer")
+    max_leases_per_owner: int = Field(default=2, ge=1)
+    outcome_ttl_s: float = Field(default=24 * 3600, gt=0, description="how long the end of a lease is remembered")
+    events_maxlen: int = Field(default=10_000, ge=100)
+
+    # Secrets and who may call
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    jwt_key: SecretStr = SecretStr("")
+    jwt_algorithm: Literal["HS256", "RS256"] = "HS256"
+    jwt_jwks_url: str = ""
+    jwt_audience: str = ""
+    jwt_issuer: str = ""
+    jwt_leeway_s: float = Field(default=30, ge=0)
+
+    # Zoom
+    zoom_oauth_base: str = "https://zoom.us"
+    zoom_api_base: str = "https://api.zoom.us/v2"
+    zoom_timeout_s: float = Field(default=10, gt=0, description="one call to Zoom, from connect to last byte")
+    default_credential: str = "default"
+    webhook_secret: SecretStr = SecretStr("")
+    webhook_secret_previous: SecretStr = SecretStr("")
+    webhook_window_s: float = Field(default=100 * 60, gt=0, description="older or newer webhooks are refused")
+    webhook_max_bytes: int = Field(default=512 * 1024, gt=0)
+
+    # API
+    default_language: Literal["ru", "en"] = "ru"
+    timezone: str = "UTC"
+    wait_default_s: float = Field(default=15, ge=0)
+    wait_max_s: float = Field(default=30, ge=0)
+    idempotency_ttl_s: float = Field(default=24 * 3600, gt=0)
+
+    # Workers
+    reap_interval_s: int = Field(default=10, ge=1)
+    reconcile_interval_s: int = Field(default=60, ge=1)
+    scheduler_interval_s: int = Field(default=2, ge=1, description="how often rq-scheduler looks for due jobs")
+    reconcile_grace_s: float = Field(default=30, ge=0, description="younger leases are left to their own jobs")
+
+    @field_validator("secret_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if self.attempt_ttl_s <= self.zoom_timeout_s:
+            raise ValueError(
+                "attempt_ttl_s must be longer than zoom_timeout_s: a second worker may try only when the first one's "
+                "call can no longer be under way"
+            )
+        if self.create_ttl_s <= 2 * self.attempt_ttl_s:
+            raise ValueError("create_ttl_s must leave room for more than two attempts of attempt_ttl_s")
+        if self.environment == "production":
+            self._refuse_weak_secrets()
+        return self
+
+    def _refuse_weak_secrets(self) -> None:
+        jwt = self.jwt_key.get_secret_value()
+        if jwt and self.jwt_algorithm == "HS256" and len(jwt.encode()) < MIN_JWT_SECRET_BYTES:
+            raise ValueError(f"ZOOMPOOL_JWT_KEY is shorter than {MIN_JWT_SECRET_BYTES} bytes; use a longer random text")
+        for name in ("jwt_key", "webhook_secret", "webhook_secret_previous"):
+            if getattr(self, name).get_secret_value().lower() in WEAK_SECRETS:
+                raise ValueError(f"ZOOMPOOL_{name.upper()} is a placeholder; set a random secret")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        ConfigurationError: a value is missing, malformed or unsafe. The message names the setting, never its value.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigurationError(f"settings: {lines}") from None
