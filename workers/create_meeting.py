@@ -1,0 +1,184 @@
+"""Make the meeting of a lease at Zoom: exactly one, whatever is killed and whenever.
+
+Zoom knows no idempotency key, so the order of steps does the work:
+
+1. Record in Redis the intent to create, and with it the sole right to try for `attempt_ttl`.
+2. If there was an attempt before, its outcome is unknown: look for its meeting by the marker in the agenda.
+3. Else, or if there is none, create.
+4. Record the meeting. If the lease has moved on meanwhile, the meeting is not wanted any more: delete it.
+
+Killed after 1, 2 or 3, the lease stays in `creating` without a running attempt; the reaper enqueues this job again, and
+step 2 finds what step 3 may have made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import structlog
+
+from broker.jobs import DELETE_MEETING
+from broker.models import AccountState, Change, Credential, Lease, LeaseId, ReleaseReason
+from broker.operations import Pool
+from broker.zoom import CreateMeeting, Meeting, marker
+from broker.zoom.errors import Kind, ZoomError
+from workers.context import Context, open_context
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 8.0
+
+
+async def create_meeting(pool: str, lease: str) -> str:
+    """Job: make the meeting of `lease`. Returns a word for the log: ready, moved on, busy, failed or unknown."""
+    async with open_context() as context:
+        return await Creation(context, context.broker.pool(pool), LeaseId.parse(lease)).run()
+
+
+class Creation:
+    """One run of the job."""
+
+    def __init__(self, context: Context, pool: Pool, lease: LeaseId) -> None:
+        self._context = context
+        self._pool = pool
+        self._id = lease
+        self._attempt = uuid4().hex
+        self._log = log.bind(pool=pool.name, lease=str(lease))
+
+    async def run(self) -> str:
+        """Go through the steps above."""
+        run = self._context.broker.run
+        began = await run(self._pool.begin_creating(self._id, self._attempt))
+        if began.change is Change.BUSY:
+            # Its holder may be dead; then the reaper enqueues the job again when the attempt has run out.
+            return "busy"
+        lease = (await run(self._pool.find_lease(self._id))).lease if began.change is Change.DONE else None
+        if lease is None:
+            return "moved on"
+        credential = await self._context.credential(lease.credential)
+        budget = asyncio.get_running_loop().time() + (began.deadline_ms - began.now_ms) / 1000
+        try:
+            meeting = await self._obtain(lease, credential, earlier=began.detail == "creating", budget=budget)
+        except ZoomError as error:
+            return await self._give_up(lease, error)
+        if meeting is None:
+            return "moved on"
+        return await self._record(lease, meeting)
+
+    async def _obtain(self, lease: Lease, credential: Credential, *, earlier: bool, budget: float) -> Meeting | None:
+        """Find or create the meeting, with patience for transient failures while the budget lasts.
+
+        Returns:
+            The meeting, or None if the lease moved on between two tries.
+
+        Raises:
+            ZoomError: it cannot be had. `outcome_unknown` says whether a meeting may exist all the same.
+        """
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                if earlier:
+                    found = await self._adopt(lease, credential)
+                    if found is not None:
+                        return found
+                return await self._create(lease, credential)
+            except ZoomError as error:
+                earlier = earlier or error.outcome_unknown
+                error.outcome_unknown = earlier
+                wait = max(pause * random.uniform(0.5, 1.5), error.retry_after_s or 0)  # noqa: S311 - jitter
+                left = budget - asyncio.get_running_loop().time()
+                if error.kind is not Kind.TRANSIENT or wait + self._context.settings.zoom_timeout_s > left:
+                    raise
+                self._log.warning("zoom failed, trying again", code=error.code, wait_s=round(wait, 2))
+                await asyncio.sleep(wait)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+            again = await self._context.broker.run(self._pool.begin_creating(self._id, self._attempt))
+            if again.change is not Change.DONE:
+                return None
+
+    async def _create(self, lease: Lease, credential: Credential) -> Meeting:
+        request = CreateMeeting(
+            topic=lease.topic or f"Lesson {lease.lesson}",
+            marker=marker(lease.id, self._pool.name),
+            duration_min=lease.duration_min or 60,
+            timezone=self._context.settings.timezone,
+        )
+        return await self._context.zoom.create_meeting(credential, lease.zoom_user_id or lease.email, request)
+
+    async def _adopt(self, lease: Lease, credential: Credential) -> Meeting | None:
+        """The meeting that an earlier attempt made, if it did. Should there be two, the younger ones are deleted."""
+        zoom = self._context.zoom
+        found = await zoom.find_by_marker(
+            credential, lease.zoom_user_id or lease.email, marker(lease.id, self._pool.name)
+        )
+        if not found:
+            return None
+        first, *others = sorted({meeting.id for meeting in found})
+        for other in others:
+            await self._context.enqueue(DELETE_MEETING, credential.name, other)
+        self._log.info("found the meeting of an earlier attempt", meeting_id=first)
+        # Lists carry no start_url.
+        return await zoom.get_meeting(credential, first)
+
+    async def _record(self, lease: Lease, meeting: Meeting) -> str:
+        recorded = await self._context.broker.run(
+            self._pool.made_ready(
+                self._id,
+                meeting_id=meeting.id,
+                meeting_uuid=meeting.uuid,
+                join_url=meeting.join_url,
+                passcode=meeting.password,
+                sealed_start_url=self._context.box.seal(meeting.start_url.get_secret_value()),
+                start_url_ms=lease.now_ms,
+            )
+        )
+        if recorded.change is Change.DONE:
+            return "ready"
+        self._log.warning("the lease moved on, deleting its meeting", meeting_id=meeting.id, change=recorded.change)
+        await self._context.enqueue(DELETE_MEETING, lease.credential, meeting.id)
+        return "moved on"
+
+    async def _give_up(self, lease: Lease, error: ZoomError) -> str:
+        self._log.error("no meeting", code=error.code, kind=error.kind, unknown=error.outcome_unknown)
+        if error.kind is Kind.HOST:
+            await self._park(lease, error)
+        if error.outcome_unknown:
+            # A meeting may exist, so time alone must not free the slot: it turns suspect, and Zoom is asked.
+            return "unknown"
+        await self._context.broker.run(
+            self._pool.release([self._id], ReleaseReason.FAILED, detail=error.code, only_phase=lease.phase)
+        )
+        return "failed"
+
+    async def _park(self, lease: Lease, error: ZoomError) -> None:
+        """Take the host out of rotation, or the next lesson would get the same refusal."""
+        if error.code == "zoom_daily_limit":
+            state, until_ms = AccountState.LIMITED, next_utc_midnight_ms(lease.now_ms)
+        else:
+            state, until_ms = AccountState.QUARANTINED, 0
+        await self._context.broker.run(
+            self._pool.park_account(lease.account, state, f"{error.code}: {error}", until_ms=until_ms)
+        )
+
+
+async def refresh_start_url(pool: str, lease: str) -> str:
+    """Job: ask Zoom for a new start_url of a meeting that exists. Returns refreshed, or moved on."""
+    async with open_context() as context:
+        operations = context.broker.pool(pool)
+        found = (await context.broker.run(operations.find_lease(LeaseId.parse(lease)))).lease
+        if found is None or found.meeting_id is None:
+            return "moved on"
+        meeting = await context.zoom.get_meeting(await context.credential(found.credential), found.meeting_id)
+        sealed = context.box.seal(meeting.start_url.get_secret_value())
+        await context.broker.run(operations.record(found.id, start_url=sealed, start_url_ms=found.now_ms))
+        return "refreshed"
+
+
+def next_utc_midnight_ms(now_ms: int) -> int:
+    """When Zoom's daily limits start anew."""
+    today = datetime.fromtimestamp(now_ms / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return round((today + timedelta(days=1)).timestamp() * 1000)

@@ -1,0 +1,59 @@
+"""Act on passed deadlines. Nothing here knows Zoom: a lease that may have a meeting only becomes suspect."""
+
+from __future__ import annotations
+
+import structlog
+from redis.exceptions import LockNotOwnedError
+
+from broker.jobs import CREATE_MEETING, REAP, once_per
+from broker.operations import Pool
+from workers.context import Context, open_context
+
+log = structlog.get_logger(__name__)
+
+MOST_ROUNDS = 50
+"""Of one pool in one run; the next run goes on."""
+STALLED_PERIOD_S = 5
+"""A stalled lease's job is enqueued at most once in this time, whoever notices."""
+
+
+async def reap() -> str:
+    """Job: go through all pools. Returns how much was done, for the log."""
+    async with open_context() as context:
+        done = 0
+        for name in await context.broker.pools():
+            pool = context.broker.pool(name)
+            guard = context.redis.lock(pool.keys.guard("reap"), timeout=REAP.timeout_s, blocking=False)
+            if not await guard.acquire():
+                continue
+            try:
+                done += await reap_pool(context, pool)
+            finally:
+                try:
+                    await guard.release()
+                except LockNotOwnedError:
+                    log.warning("reaping took longer than its guard lives", pool=name)
+        return f"{done} changes"
+
+
+async def reap_pool(context: Context, pool: Pool) -> int:
+    """Act on the passed deadlines of one pool; returns how many leases and accounts changed."""
+    done = 0
+    for _ in range(MOST_ROUNDS):
+        reaped = await context.broker.run(pool.reap())
+        for lease in reaped.stalled:
+            job_id = once_per(CREATE_MEETING, (pool.name, str(lease)), STALLED_PERIOD_S)
+            if await context.enqueue(CREATE_MEETING, pool.name, str(lease), job_id=job_id):
+                log.warning("the job of a lease was lost, enqueued again", pool=pool.name, lease=str(lease))
+        if reaped.lapsed or reaped.suspected or reaped.unparked:
+            log.info(
+                "reaped",
+                pool=pool.name,
+                lapsed=len(reaped.lapsed),
+                suspected=[str(lease) for lease in reaped.suspected],
+                unparked=reaped.unparked,
+            )
+        done += len(reaped.lapsed) + len(reaped.suspected) + len(reaped.unparked)
+        if not reaped.more:
+            break
+    return done

@@ -1,0 +1,162 @@
+"""Act on what Zoom says. Any event may come twice, late, out of order or never; the end is the same in any order.
+
+Events are matched by meeting id and instance uuid. An `ended` of an instance that is not the current one is old news.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from broker.jobs import DELETE_MEETING
+from broker.models import Account, AccountState, Change, Lease, Phase, ReleaseReason
+from broker.operations import REAP_BATCH
+from broker.zoom import ZoomError
+from broker.zoom.webhooks import WebhookEvent
+from workers.context import Context, open_context
+from workers.end_meeting import finish
+
+log = structlog.get_logger(__name__)
+
+
+async def handle_event(fields: dict[str, Any]) -> str:
+    """Job: act on one verified webhook, given as the fields of a `WebhookEvent`. Returns a word for the log."""
+    event = WebhookEvent(**fields)
+    async with open_context() as context:
+        if event.event in USER_EVENTS:
+            return await USER_EVENTS[event.event](context, event)
+        handler = MEETING_EVENTS.get(event.event)
+        if handler is None or event.meeting_id is None:
+            return "not for us"
+        lease = await find_lease(context, event.meeting_id)
+        if lease is None:
+            return "no lease"
+        answer = await handler(context, lease, event)
+        log.info("webhook", event=event.event, lease=str(lease.id), lesson=lease.lesson, answer=answer)
+        return answer
+
+
+async def find_lease(context: Context, meeting_id: int) -> Lease | None:
+    """The lease that holds this meeting, in whichever pool."""
+    for name in await context.broker.pools():
+        found = await context.broker.run(context.broker.pool(name).find_meeting(meeting_id))
+        if found.lease is not None:
+            return found.lease
+    return None
+
+
+async def started(context: Context, lease: Lease, event: WebhookEvent) -> str:
+    """The meeting runs, as this instance."""
+    pool = context.broker.pool(lease.pool)
+    changed = await context.broker.run(
+        pool.went_live(lease.id, meeting_uuid=event.uuid, at_ms=event.start_time_ms or event.event_ts)
+    )
+    return changed.change if changed.change is not Change.REFUSED else f"refused: {changed.detail}"
+
+
+async def joined(context: Context, lease: Lease, event: WebhookEvent) -> str:
+    """Somebody is in: a sign of life, and for a lease that waits for its start the start itself."""
+    if lease.phase is not Phase.LIVE:
+        return await started(context, lease, event)
+    return await renewed(context, lease, event)
+
+
+async def renewed(context: Context, lease: Lease, event: WebhookEvent) -> str:
+    """A sign of life of the current instance."""
+    if event.uuid != lease.meeting_uuid:
+        return "old instance"
+    return (await context.broker.run(context.broker.pool(lease.pool).renew(lease.id))).change
+
+
+async def ended(context: Context, lease: Lease, event: WebhookEvent) -> str:
+    """The instance is over; if it is the current one, so is the lesson."""
+    if event.uuid != lease.meeting_uuid:
+        if lease.instance_ms:
+            return "old instance"
+        # We never heard of a start, so we cannot tell which instance is current. Zoom can.
+        meeting = await meeting_state(context, lease)
+        if meeting == "started":
+            return "another instance runs"
+        return await finish(context, lease, ReleaseReason.ENDED)
+    # Deleting comes second so that the slot need not wait for it, but is enqueued first so that no kill can lose it.
+    assert lease.meeting_id is not None
+    await context.enqueue(DELETE_MEETING, lease.credential, lease.meeting_id)
+    pool = context.broker.pool(lease.pool)
+    (change,) = await context.broker.run(pool.release([lease.id], ReleaseReason.ENDED, only_uuid=event.uuid))
+    return change
+
+
+async def deleted(context: Context, lease: Lease, event: WebhookEvent) -> str:
+    """Somebody deleted the meeting at Zoom. If it never ran, nobody can start it any more."""
+    if lease.phase is Phase.LIVE or await meeting_state(context, lease) != "missing":
+        return "still there"
+    pool = context.broker.pool(lease.pool)
+    (change,) = await context.broker.run(
+        pool.release([lease.id], ReleaseReason.FAILED, detail="zoom_meeting_missing", only_phase=lease.phase)
+    )
+    return change
+
+
+async def meeting_state(context: Context, lease: Lease) -> str:
+    """What Zoom says of the lease's meeting: waiting, started or missing."""
+    assert lease.meeting_id is not None
+    try:
+        return (await context.zoom.get_meeting(await context.credential(lease.credential), lease.meeting_id)).status
+    except ZoomError as error:
+        if error.code == "zoom_meeting_missing":
+            return "missing"
+        raise
+
+
+async def user_gone(context: Context, event: WebhookEvent) -> str:
+    """A user was deactivated or deleted: its account leaves the rotation."""
+    return await _park(context, event, f"Zoom: {event.event}")
+
+
+async def user_updated(context: Context, event: WebhookEvent) -> str:
+    """A user was changed: if it cannot host any more, its account leaves the rotation."""
+    async for _, account in accounts_of(context, event):
+        user = await context.zoom.get_user(
+            await context.credential(account.credential), account.zoom_user_id or account.email
+        )
+        if not user.can_host:
+            return await _park(context, event, f"Zoom: user is {user.status or 'unknown'}, type {user.type}")
+    return "can host"
+
+
+async def _park(context: Context, event: WebhookEvent, reason: str) -> str:
+    parked = 0
+    async for pool, account in accounts_of(context, event):
+        operation = context.broker.pool(pool).park_account(account.id, AccountState.QUARANTINED, reason)
+        await context.broker.run(operation)
+        parked += 1
+    return f"parked {parked}"
+
+
+async def accounts_of(context: Context, event: WebhookEvent) -> AsyncIterator[tuple[str, Account]]:
+    """Every account, in whichever pool, whose host the event speaks of."""
+    for name in await context.broker.pools():
+        offset = 0
+        while page := await context.broker.run(context.broker.pool(name).accounts(offset=offset, count=REAP_BATCH)):
+            for account in page:
+                by_id = event.host_id and account.zoom_user_id == event.host_id
+                by_email = event.email and account.email.lower() == event.email.lower()
+                if (by_id or by_email) and account.state is not AccountState.REMOVING:
+                    yield name, account
+            offset += len(page)
+
+
+MEETING_EVENTS: dict[str, Callable[[Context, Lease, WebhookEvent], Awaitable[str]]] = {
+    "meeting.started": started,
+    "meeting.ended": ended,
+    "meeting.deleted": deleted,
+    "meeting.participant_joined": joined,
+    "meeting.participant_left": renewed,
+}
+USER_EVENTS: dict[str, Callable[[Context, WebhookEvent], Awaitable[str]]] = {
+    "user.deactivated": user_gone,
+    "user.deleted": user_gone,
+    "user.updated": user_updated,
+}
