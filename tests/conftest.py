@@ -1,0 +1,45 @@
+"""Every test that needs Redis gets a real, private, empty one that this run started itself.
+
+`REDIS_URL` is never read here: nobody's server is emptied because it happened to be in the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import redis as redis_py
+import redis.asyncio
+
+from broker.testing.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The run's own server. Tests that kill or stop one start another of their own."""
+    with RedisServer(fsync="no") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """The server's URL, its database empty before and after."""
+    with redis_py.Redis(unix_socket_path=str(redis_server.socket)) as client:
+        assert client.config_get("dir")["dir"] == str(redis_server.folder), "this is not the server that we started"
+        client.flushall()
+        yield redis_server.url
+        client.flushall()
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[redis_py.Redis]:
+    """A blocking client."""
+    with redis_py.Redis.from_url(redis_url, decode_responses=True, socket_timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+async def aredis(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """An async client."""
+    async with redis_py.asyncio.Redis.from_url(redis_url, decode_responses=True, socket_timeout=10) as client:
+        yield client
