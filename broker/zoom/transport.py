@@ -1,0 +1,214 @@
+"""One call to Zoom: the token, the time limit, the one forced refresh, and the one place where failures of the network
+become ours.
+
+Repeating is for calls that may run twice. `Repeat.NEVER` sends once (again only when Zoom refused the token, which it
+does before anything else); `Repeat.SAFE` makes up to three tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+import httpx
+import stamina
+import structlog
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from broker.models import Credential
+from broker.zoom.auth import TokenSource
+from broker.zoom.errors import Kind, ZoomError, classify, timed_out, transport_failed, unexpected_answer
+
+TRIES = 3
+LONGEST_PAUSE_S = 2.0
+"""A longer `Retry-After` is the caller's to plan: the error carries it."""
+
+log = structlog.get_logger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Repeat(Enum):
+    """Whether a call may be sent again after it failed."""
+
+    NEVER = "never"
+    SAFE = "safe"
+
+
+class Transport:
+    """Sends authorised calls to Zoom's API.
+
+    Args:
+        http: the connection pool; it sets the time limits of connecting.
+        tokens: where access tokens come from.
+        api_base: address of the API, such as `https://api.zoom.us/v2`.
+        timeout_s: limit of one `deadline`, with everything that happens inside.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, tokens: TokenSource, *, api_base: str, timeout_s: float) -> None:
+        self._http = http
+        self._tokens = tokens
+        self._base = api_base.rstrip("/")
+        self._timeout_s = timeout_s
+
+    @contextlib.asynccontextmanager
+    async def deadline(self, what: str) -> AsyncIterator[Deadline]:
+        """Limit everything inside to `timeout_s`, down to the last byte of a slow body.
+
+        Args:
+            what: the operation, for the error.
+
+        Raises:
+            ZoomError: the time ran out: `zoom_timeout`, or in the pause after a failed try, that try's failure.
+        """
+        deadline = Deadline(what, asyncio.get_running_loop().time() + self._timeout_s)
+        try:
+            async with asyncio.timeout_at(deadline.at):
+                yield deadline
+        except TimeoutError:
+            if deadline.last is not None and not deadline.sending:
+                raise deadline.last from None
+            raise timed_out(what, self._timeout_s, outcome_unknown=deadline.in_doubt) from None
+
+    async def call(
+        self,
+        deadline: Deadline,
+        credential: Credential,
+        method: str,
+        path: str,
+        *,
+        repeat: Repeat,
+        json: Mapping[str, Any] | None = None,
+        params: Mapping[str, str | int] | None = None,
+    ) -> httpx.Response:
+        """Return Zoom's answer if it is a success.
+
+        Args:
+            deadline: the open `deadline` that this call belongs to.
+            credential: the OAuth app to call with.
+            method: HTTP method.
+            path: below the API's address, already percent-encoded.
+            repeat: whether transient failures may be tried again.
+            json: the body.
+            params: the query.
+
+        Raises:
+            ZoomError: see `broker.zoom.errors`.
+            BrokerUnavailable: the access token could not be read from Redis.
+        """
+        tries = TRIES if repeat is Repeat.SAFE else 1
+        # Zoom may refuse the token on a second try too (it expired just then), but one refresh has to be enough.
+        authorised = _Authorised(self._tokens, credential)
+        async for attempt in stamina.retry_context(
+            on=deadline.pause_after, attempts=tries, timeout=None, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
+        ):
+            with attempt:
+                return await self._try(deadline, authorised, method, path, json, params)
+        raise AssertionError("the last try returns or raises")
+
+    async def _try(
+        self,
+        deadline: Deadline,
+        authorised: _Authorised,
+        method: str,
+        path: str,
+        json: Mapping[str, Any] | None,
+        params: Mapping[str, str | int] | None,
+    ) -> httpx.Response:
+        token = await authorised.token()
+        answer = await self._send(deadline, token, method, path, json, params)
+        if isinstance(answer, ZoomError) and answer.token_refused and authorised.may_refresh:
+            token = await authorised.refresh(token)
+            answer = await self._send(deadline, token, method, path, json, params)
+        if isinstance(answer, ZoomError):
+            deadline.last = answer
+            raise answer
+        deadline.last = None
+        return answer
+
+    async def _send(
+        self,
+        deadline: Deadline,
+        token: SecretStr,
+        method: str,
+        path: str,
+        json: Mapping[str, Any] | None,
+        params: Mapping[str, str | int] | None,
+    ) -> httpx.Response | ZoomError:
+        changes = method != "GET"
+        with deadline.sends(changes):
+            try:
+                response = await self._http.request(
+                    method,
+                    self._base + path,
+                    headers={"Authorization": f"Bearer {token.get_secret_value()}"},
+                    json=json,
+                    params=params,
+                )
+            except httpx.HTTPError as failure:
+                # Returned, so that the caller raises it outside of the handler: httpx's error carries our headers.
+                return transport_failed(failure, deadline.what, changes=changes)
+        return response if response.is_success else classify(response, changes=changes)
+
+
+class Deadline:
+    """The running time limit of one operation, and what it knows when the time runs out."""
+
+    def __init__(self, what: str, at: float) -> None:
+        self.what = what
+        self.at = at
+        self.last: ZoomError | None = None
+        """The failure of the last try, until another one succeeds."""
+        self.sending = False
+        self.in_doubt = False
+        """A change is on its way to Zoom, and no answer has come."""
+
+    @contextlib.contextmanager
+    def sends(self, changes: bool) -> Iterator[None]:
+        """Surround a request; when it is cancelled inside, the change stays in doubt."""
+        self.sending, self.in_doubt = True, changes
+        yield
+        self.sending, self.in_doubt = False, False
+
+    def pause_after(self, error: Exception) -> bool | float:
+        """How long to wait before the next try; False if there must be none."""
+        if not isinstance(error, ZoomError) or error.kind is not Kind.TRANSIENT:
+            return False
+        if error.retry_after_s is None:
+            return True
+        left_s = self.at - asyncio.get_running_loop().time()
+        return error.retry_after_s if error.retry_after_s <= min(LONGEST_PAUSE_S, left_s) else False
+
+
+class _Authorised:
+    """The token of one call, which may be refreshed once."""
+
+    def __init__(self, tokens: TokenSource, credential: Credential) -> None:
+        self._tokens = tokens
+        self._credential = credential
+        self.may_refresh = True
+
+    async def token(self) -> SecretStr:
+        return await self._tokens.token(self._credential)
+
+    async def refresh(self, refused: SecretStr) -> SecretStr:
+        self.may_refresh = False
+        log.info("zoom_token_refused", credential=self._credential.name)
+        return await self._tokens.token(self._credential, refresh_of=refused.get_secret_value())
+
+
+def read(model: type[M], response: httpx.Response, *, changes: bool = False) -> M:
+    """Read an answer's body.
+
+    Raises:
+        ZoomError: it is not what it must be (`zoom_answer_unreadable`).
+    """
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as failure:
+        places = sorted({".".join(str(part) for part in item["loc"]) or "body" for item in failure.errors()})
+    # Outside of the handler: the validation error quotes the body, which may hold a start_url.
+    raise unexpected_answer(response, f"{model.__name__}: {', '.join(places[:5])}", changes=changes)

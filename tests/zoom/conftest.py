@@ -1,0 +1,29 @@
+"""A client that speaks with a scripted Zoom."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import redis.asyncio
+
+from broker.zoom import client as client_module
+from broker.zoom.auth import TokenSource
+from broker.zoom.client import ZoomClient
+from tests.zoom.scripted_zoom import BOX, Zoom, settings
+
+
+@pytest.fixture
+def zoom() -> Zoom:
+    return Zoom()
+
+
+@pytest.fixture
+def client(zoom: Zoom, aredis: redis.asyncio.Redis) -> ZoomClient:
+    http = httpx.AsyncClient(transport=httpx.MockTransport(zoom))
+    return ZoomClient(http, TokenSource(aredis, BOX, http, "http://zoom.test"), settings())
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at an ended meeting follow each other quickly; how many there are stays as it is."""
+    monkeypatch.setattr(client_module, "LOOKS_AFTER_S", (0.0, 0.01, 0.02))
