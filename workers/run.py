@@ -22,6 +22,8 @@ MAINTENANCE_INTERVAL_S = 30
 WORKER_TTL_S = 45
 """With this and the interval above, the job of a killed worker comes back after 75 s instead of RQ's 811 s. The reaper
 is faster still; see `broker.operations.Pool.reap`."""
+RQ_LOG_LEVEL = "WARNING"
+"""On INFO it tells three lines a job; our jobs say themselves what they did."""
 PAUSE_S = 1.0
 """Before a worker that lost Redis starts anew."""
 
@@ -31,6 +33,13 @@ class PoolWorker(SimpleWorker):
 
     job_class = JsonJob
     queue_class: type[Queue] = JsonQueue
+    told_to_stop = False
+    """RQ's own flag stays unset when the signal finds it idle."""
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Finish the job at hand, then stop."""
+        self.told_to_stop = True
+        super().request_stop(signum, frame)
 
 
 def run_worker(queue: QueueName, settings: Settings) -> None:
@@ -45,7 +54,7 @@ def run_worker(queue: QueueName, settings: Settings) -> None:
         stop.set()
 
     while not stop.is_set():
-        # RQ's own handlers replace these while it works, and say so by `_stop_requested`.
+        # RQ puts its own handlers in their place while it works.
         signal.signal(signal.SIGTERM, note_stop)
         signal.signal(signal.SIGINT, note_stop)
         try:
@@ -68,7 +77,7 @@ def work(queue: QueueName, settings: Settings) -> bool:
             worker_ttl=WORKER_TTL_S,
             log_job_description=False,
         )
-        worker.work(logging_level=settings.log_level)
-        return bool(worker._stop_requested)
+        worker.work(logging_level=RQ_LOG_LEVEL)
+        return worker.told_to_stop
     finally:
         connection.close()
