@@ -1,7 +1,11 @@
 # Every target does its own set-up, on a machine that has only Python (3.11 or newer) and make.
 #   make demo ARGS="--once --lessons 50"    make test ARGS="tests/lua -x"
 
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first that really runs and is complete: a name on PATH may be an empty shim, too old, or lack its venv module.
+# 3.12 and 3.11 come first because only they have a Redis inside a wheel, for machines without one.
+COMPLETE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.12 python3.11 python3 python3.13 python3.14; do \
+	$$python -c '$(COMPLETE)' 2>/dev/null && echo $$python && break; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -16,13 +20,14 @@ help: ## show this list
 venv: $(READY) ## make or update the virtual environment
 
 $(READY): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install python3"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed and none is on PATH;" \
+		"on Debian: apt-get install python3 python3-venv. Or say where one is: make PYTHON=/path/to/python3 ..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "$(PYTHON) is too old: Python 3.11 or newer is needed (PYTHON=/path/to/python make ...)"; exit 1; }
+		|| { echo "$(PYTHON) does not run or is too old: Python 3.11 or newer is needed"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 		|| { echo "$(PYTHON) has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "setting up $(VENV) (once, about half a minute)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

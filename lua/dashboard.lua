@@ -210,7 +210,7 @@ local function state_of(slot)
 end
 
 local phases, order = {}, {}
-local cells = {{'', 'SLOT', 'LESSON', 'OWNER', 'PHASE', 'AGE', 'LEFT', 'MEETING'}}
+local cells = {{' ', 'SLOT', 'LESSON', 'OWNER', 'PHASE', 'AGE', 'LEFT', 'MEETING'}}
 local function add_leases(kind, n)
   if n <= 0 then
     return

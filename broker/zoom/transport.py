@@ -23,6 +23,8 @@ from broker.zoom.auth import TokenSource
 from broker.zoom.errors import Kind, ZoomError, classify, timed_out, transport_failed, unexpected_answer
 
 TRIES = 3
+FIRST_PAUSE_S = 0.1
+"""Before the second try, plus as much at random; doubled before the third."""
 LONGEST_PAUSE_S = 2.0
 """A longer `Retry-After` is the caller's to plan: the error carries it."""
 
@@ -103,7 +105,12 @@ class Transport:
         # Zoom may refuse the token on a second try too (it expired just then), but one refresh has to be enough.
         authorised = _Authorised(self._tokens, credential)
         async for attempt in stamina.retry_context(
-            on=deadline.pause_after, attempts=tries, timeout=None, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
+            on=deadline.pause_after,
+            attempts=tries,
+            timeout=None,
+            wait_initial=FIRST_PAUSE_S,
+            wait_max=1.0,
+            wait_jitter=FIRST_PAUSE_S,
         ):
             with attempt:
                 return await self._try(deadline, authorised, method, path, json, params)

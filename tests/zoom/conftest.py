@@ -7,6 +7,7 @@ import pytest
 import redis.asyncio
 
 from broker.zoom import client as client_module
+from broker.zoom import transport
 from broker.zoom.auth import TokenSource
 from broker.zoom.client import ZoomClient
 from tests.zoom.scripted_zoom import BOX, Zoom, settings
@@ -25,5 +26,6 @@ def client(zoom: Zoom, aredis: redis.asyncio.Redis) -> ZoomClient:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks at an ended meeting follow each other quickly; how many there are stays as it is."""
+    """Further tries and looks follow each other quickly; how many there are stays as it is."""
+    monkeypatch.setattr(transport, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(client_module, "LOOKS_AFTER_S", (0.0, 0.01, 0.02))

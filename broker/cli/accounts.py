@@ -1,0 +1,137 @@
+"""`zoompool accounts`: the Zoom hosts of a pool."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from broker import credentials
+from broker.cli.session import JsonOption, PoolOption, Session, clock, counted, print_json, print_table, session
+from broker.errors import InvalidName, UnknownAccount, UnknownCredential
+from broker.models import MAX_CAPACITY, Account, AccountState, Change, ChangeResult
+from broker.operations import Operation
+from broker.redis import connect_async
+from broker.settings import Settings
+
+app = typer.Typer(help="The Zoom hosts of a pool.", no_args_is_help=True)
+
+AccountArgument = Annotated[str, typer.Argument(help="The account's id in the pool.")]
+ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why, for whoever looks at the pool.")]
+
+
+def account_fields(account: Account) -> dict[str, Any]:
+    """An account as JSON."""
+    return asdict(account)
+
+
+@app.command("list")
+def list_accounts(pool: PoolOption = "", json: JsonOption = False) -> None:
+    """List the accounts of a pool."""
+    with session(pool) as here:
+        found = list(here.pages(here.pool.accounts))
+    if json:
+        print_json([account_fields(account) for account in found])
+        return
+    columns = ("id", "email", "zoom_user_id", "credential", "capacity", "state")
+    print_table(
+        (*columns, "until", "reason"),
+        (
+            (*(fields[name] for name in columns), clock(fields["until_ms"], here.settings), fields["reason"])
+            for fields in map(account_fields, found)
+        ),
+        f"Pool {here.pool.name} has no accounts. Add one: zoompool accounts add --help",
+    )
+
+
+@app.command()
+def add(
+    account: AccountArgument,
+    email: Annotated[str, typer.Option(help="The host's e-mail at Zoom; the account's id when that is one.")] = "",
+    zoom_user_id: Annotated[str, typer.Option(help="The host's user id at Zoom; outlives a changed e-mail.")] = "",
+    credential: Annotated[
+        str, typer.Option(help="The credential it is reached with; ZOOMPOOL_DEFAULT_CREDENTIAL when absent.")
+    ] = "",
+    capacity: Annotated[
+        int, typer.Option(min=1, max=MAX_CAPACITY, help="Meetings at a time: 1 on Basic and Pro, 2 on Business and up.")
+    ] = 1,
+    pool: PoolOption = "",
+) -> None:
+    """Add an account to a pool, or change the e-mail, Zoom user, credential and capacity of one that is there."""
+    email = email or (account if "@" in account else "")
+    if not email and not zoom_user_id:
+        raise typer.BadParameter("give --email or --zoom-user-id, so that Zoom knows whom we mean")
+    for kind, value in (("e-mail", email), ("Zoom user id", zoom_user_id)):
+        if value == "me":
+            raise InvalidName(kind, value, "Zoom does not take 'me' from Server-to-Server apps; give the real one")
+    with session(pool) as here:
+        credential = credential or here.settings.default_credential
+        if credential not in asyncio.run(_credentials(here.settings)):
+            raise UnknownCredential(credential)
+        made = here.run(here.pool.add_account(Account(account, email, zoom_user_id, credential, capacity)))
+        here.run(here.pool.register())
+        _report(here, account, made, f"in the pool with {counted(capacity, 'slot')}")
+
+
+async def _credentials(settings: Settings) -> tuple[str, ...]:
+    connection = connect_async(settings)
+    try:
+        return await credentials.names(connection)
+    finally:
+        await connection.aclose()
+
+
+@app.command()
+def resize(
+    account: AccountArgument,
+    capacity: Annotated[int, typer.Argument(min=1, max=MAX_CAPACITY, help="Meetings at a time.")],
+    pool: PoolOption = "",
+) -> None:
+    """Change how many meetings an account hosts at a time. Running lessons stay; a slot too many leaves when free."""
+    with session(pool) as here:
+        _change(here, account, here.pool.resize_account(account, capacity), f"has {counted(capacity, 'slot')}")
+
+
+@app.command()
+def drain(account: AccountArgument, reason: ReasonOption = "", pool: PoolOption = "") -> None:
+    """Let the lessons of an account finish and give it no new ones, until `activate`."""
+    _park(account, AccountState.DRAINING, reason, pool)
+
+
+@app.command()
+def disable(account: AccountArgument, reason: ReasonOption = "", pool: PoolOption = "") -> None:
+    """Take an account out of rotation because something is wrong with it, until `activate`."""
+    _park(account, AccountState.DISABLED, reason, pool)
+
+
+@app.command()
+def activate(account: AccountArgument, pool: PoolOption = "") -> None:
+    """Bring an account back into rotation, whatever took it out."""
+    with session(pool) as here:
+        _change(here, account, here.pool.unpark_account(account), "active")
+
+
+@app.command()
+def remove(account: AccountArgument, pool: PoolOption = "") -> None:
+    """Remove an account from the pool: at once if it is idle, else when its last lease ends."""
+    with session(pool) as here:
+        _change(here, account, here.pool.remove_account(account), "removed", busy="leaves when its last lease ends")
+
+
+def _park(account: str, state: AccountState, reason: str, pool: str) -> None:
+    with session(pool) as here:
+        _change(here, account, here.pool.park_account(account, state, reason or f"{state} by an operator"), state)
+
+
+def _change(here: Session, account: str, operation: Operation[ChangeResult], now: str, *, busy: str = "") -> None:
+    made = here.run(operation)
+    if made.change is Change.STALE:
+        raise UnknownAccount(here.pool.name, account)
+    _report(here, account, made, busy if busy and made.deadline_ms else now)
+
+
+def _report(here: Session, account: str, made: ChangeResult, now: str) -> None:
+    leases = made.deadline_ms  # set_account answers with the number of leases in this place
+    typer.echo(f"account {account} of pool {here.pool.name}: {now}; {counted(leases, 'lease')} on it")

@@ -1,0 +1,50 @@
+"""The processes of a deployment: API, workers, scheduler."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from broker.cli.session import settings_with_logging
+from broker.jobs import QueueName
+
+GRACE_S = 5
+"""Beyond the longest wait of a caller, before a stopping server cuts connections."""
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+) -> None:
+    """Run the HTTP API until it is told to stop; requests under way are finished first."""
+    import uvicorn
+
+    settings = settings_with_logging()
+    uvicorn.run(
+        "api.app:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        # Access logs would hold lesson ids by the thousand and repeat what /metrics counts.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.wait_max_s) + GRACE_S,
+    )
+
+
+def worker(queue: Annotated[QueueName, typer.Argument(help="The one queue to work on.")]) -> None:
+    """Run a worker on one queue until it is told to stop; the job at hand is finished first."""
+    from workers.run import run_worker
+
+    run_worker(queue, settings_with_logging())
+
+
+def scheduler() -> None:
+    """Enqueue the periodic jobs (reap, reconcile) and due retries until told to stop. Of several, one is active."""
+    from workers.schedule import run_scheduler
+
+    run_scheduler(settings_with_logging())

@@ -1,0 +1,64 @@
+"""A command line that speaks with the private Redis."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import redis as redis_py
+import structlog
+from typer.testing import CliRunner, Result
+
+from broker.cli import app
+from broker.client import Broker
+from broker.operations import Pool
+from broker.settings import Settings
+from tests.unit.cli.running import JWT_KEY, KEY, SECRET, Run, ok
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Commands set up logging for their process, which is the tests' own here."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def environment(redis_url: str) -> dict[str, str]:
+    return {
+        "REDIS_URL": redis_url,
+        "ZOOMPOOL_ENVIRONMENT": "development",
+        "ZOOMPOOL_SECRET_KEYS": KEY,
+        "ZOOMPOOL_JWT_KEY": JWT_KEY,
+        "ZOOMPOOL_CLIENT_SECRET": SECRET,
+        "COLUMNS": "200",
+    }
+
+
+@pytest.fixture
+def zoompool(environment: dict[str, str], redis: redis_py.Redis) -> Run:
+    """Run a command in this process; `env` adds variables, None removes one."""
+
+    def run(*arguments: str, input: str | None = None, env: dict[str, str | None] | None = None) -> Result:
+        return CliRunner().invoke(app, list(arguments), input=input, env={**environment, **(env or {})})
+
+    return run
+
+
+@pytest.fixture
+def broker(redis: redis_py.Redis, redis_url: str) -> Broker:
+    return Broker(redis, Settings(redis_url=redis_url))
+
+
+@pytest.fixture
+def pool(broker: Broker, zoompool: Run) -> Pool:
+    """A pool of two accounts, made through the command line."""
+    ok(zoompool("credentials", "add", "default", "--account-id", "acc", "--client-id", "cli"))
+    ok(zoompool("accounts", "add", "host-1", "--email", "one@school.example"))
+    ok(zoompool("accounts", "add", "host-2", "--email", "two@school.example", "--capacity", "2"))
+    return broker.pool("default")
