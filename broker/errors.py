@@ -68,9 +68,7 @@ class UnknownAccount(ZoomPoolError):
     def __init__(self, pool: str, account: str) -> None:
         self.pool = pool
         self.account = account
-        super().__init__(
-            f"account {account!r} is not in pool {pool!r}; list the accounts with 'zoompool accounts list --pool {pool}'"
-        )
+        super().__init__(f"account {account!r} is not in pool {pool!r}; see 'zoompool accounts list --pool {pool}'")
 
 
 class UnknownCredential(ZoomPoolError):

@@ -70,7 +70,7 @@ ALL = (CREATE_MEETING, REFRESH_START_URL, END_MEETING, DELETE_MEETING, WEBHOOK_E
 
 
 def once_per(spec: JobSpec, args: tuple[str, ...], period_s: int) -> str:
-    """A job id that is the same for the same work within a period, so that however often it is asked for, it is one job.
+    """A job id that stays the same for the same work within a period: however often it is asked for, it is one job.
 
     Periods follow this machine's clock; a clock that is off costs a needless job, which does no harm.
     """

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     default_pool: str = "default"
     claim_ttl_s: float = Field(default=30, gt=0, description="claimed, Zoom not called: then the slot is free at once")
     create_ttl_s: float = Field(default=60, gt=0, description="creation under way: then suspect")
-    attempt_ttl_s: float = Field(default=15, gt=0, description="one worker's exclusive try at creating; see zoom_timeout_s")
+    attempt_ttl_s: float = Field(default=15, gt=0, description="a worker's sole right to try creating")
     start_grace_s: float = Field(default=20 * 60, gt=0, description="meeting exists but nobody came: then suspect")
     live_ttl_s: float = Field(default=15 * 60, gt=0, description="meeting runs; renewed by Zoom's signs of life")
     max_hold_s: float = Field(default=6 * 3600, gt=0, description="no lease lives longer")

@@ -85,6 +85,9 @@ class Creation:
                     found = await self._adopt(lease, credential)
                     if found is not None:
                         return found
+                    # The look-up may have used up most of our time; the creation needs all of it again.
+                    if not await self._still_ours():
+                        return None
                 return await self._create(lease, credential)
             except ZoomError as error:
                 earlier = earlier or error.outcome_unknown
@@ -96,9 +99,13 @@ class Creation:
                 self._log.warning("zoom failed, trying again", code=error.code, wait_s=round(wait, 2))
                 await asyncio.sleep(wait)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
-            again = await self._context.broker.run(self._pool.begin_creating(self._id, self._attempt))
-            if again.change is not Change.DONE:
+            if not await self._still_ours():
                 return None
+
+    async def _still_ours(self) -> bool:
+        """Renew the sole right to try; False if the lease moved on, or another attempt took over."""
+        again = await self._context.broker.run(self._pool.begin_creating(self._id, self._attempt))
+        return again.change is Change.DONE
 
     async def _create(self, lease: Lease, credential: Credential) -> Meeting:
         request = CreateMeeting(

@@ -46,9 +46,7 @@ class School:
 
 
 @pytest.fixture
-async def school(
-    aredis: redis.asyncio.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[School]:
+async def school(aredis: redis.asyncio.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[School]:
     """Two hosts, one with room for two meetings."""
     simulator = ZoomSimulator(
         SimulatorSettings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.waiting import wait_until_async
 from workers.create_meeting import create_meeting, refresh_start_url
 from workers.reap import reap
 
-CREATE = {"method": "POST", "path": "/v2/users/*/meetings"}
+CREATE: dict[str, Any] = {"method": "POST", "path": "/v2/users/*/meetings"}
 
 
 async def queued(school: School, function: str) -> int:
@@ -91,13 +92,9 @@ async def test_refused_request_frees_the_slot_and_says_why(school: School) -> No
 async def test_host_that_may_not_host_leaves_the_rotation_and_the_next_start_gets_another(school: School) -> None:
     lease = await school.claim()
     body = {"code": 3161, "message": "Your user account is not allowed meeting hosting and scheduling capabilities."}
-    school.zoom.faults.add(
-        FaultRule(action=FaultAction.RESPOND, status=400, body=body, host=lease.email, **CREATE)
-    )
+    school.zoom.faults.add(FaultRule(action=FaultAction.RESPOND, status=400, body=body, host=lease.email, **CREATE))
     assert await create_meeting("default", str(lease.id)) == "failed"
-    (parked,) = [
-        account for account in await school.broker.run(school.pool.accounts()) if account.id == lease.account
-    ]
+    (parked,) = [account for account in await school.broker.run(school.pool.accounts()) if account.id == lease.account]
     assert parked.state is AccountState.QUARANTINED
     assert "zoom_host_not_allowed" in parked.reason
     again = await school.claim()
@@ -112,13 +109,9 @@ async def test_daily_limit_parks_the_host_until_midnight_utc(school: School) -> 
         "message": "You have exceeded the daily rate limit (100) of Meeting Create/Update API requests permitted for "
         "this particular user. You may resume these requests at GMT 00:00:00.",
     }
-    school.zoom.faults.add(
-        FaultRule(action=FaultAction.RESPOND, status=429, body=body, host=lease.email, **CREATE)
-    )
+    school.zoom.faults.add(FaultRule(action=FaultAction.RESPOND, status=429, body=body, host=lease.email, **CREATE))
     assert await create_meeting("default", str(lease.id)) == "failed"
-    (parked,) = [
-        account for account in await school.broker.run(school.pool.accounts()) if account.id == lease.account
-    ]
+    (parked,) = [account for account in await school.broker.run(school.pool.accounts()) if account.id == lease.account]
     assert parked.state is AccountState.LIMITED
     assert parked.until_ms > lease.now_ms
     assert parked.until_ms % (24 * 3600 * 1000) == 0
