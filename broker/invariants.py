@@ -199,7 +199,9 @@ def _check_account(
         places = snapshot.places(slot)
         if index < capacity and len(places) != 1:
             where = " and ".join(places) or "none"
-            yield Violation(keys.slot(slot), f"slot {slot} is in {where} of free, leased, suspect and parked, not in one")
+            yield Violation(
+                keys.slot(slot), f"slot {slot} is in {where} of free, leased, suspect and parked, not in one"
+            )
         elif index >= capacity and places not in ([], ["leased"], ["suspect"]):
             where = " and ".join(places)
             yield Violation(keys.slot(slot), f"slot {slot} lies above capacity {capacity} of {key}, but is in {where}")
@@ -214,7 +216,9 @@ def _check_account(
         )
     loads = [int(rank // LOAD) for rank in free]
     if loads != list(range(load, load + len(loads))):
-        yield Violation(keys.free, f"{keys.free} ranks the free slots of {id}, which has {load} leases, as loads {loads}")
+        yield Violation(
+            keys.free, f"{keys.free} ranks the free slots of {id}, which has {load} leases, as loads {loads}"
+        )
     for rank in free:
         if rank % LOAD > snapshot.now_ms:
             yield Violation(keys.free, f"{keys.free} says that a slot of {id} was used in the future: rank {rank:.0f}")
@@ -224,7 +228,8 @@ def _check_account(
     for slot in names:
         if slot in snapshot.parked and snapshot.parked[slot] != until:
             yield Violation(
-                keys.parked, f"{keys.parked} keeps {slot} until {snapshot.parked[slot]:.0f}, its account until {until:.0f}"
+                keys.parked,
+                f"{keys.parked} keeps {slot} until {snapshot.parked[slot]:.0f}, its account until {until:.0f}",
             )
 
 

@@ -47,5 +47,6 @@ async def aredis(redis_url: str) -> AsyncIterator[redis_asyncio.Redis]:
     async with redis_asyncio.Redis.from_url(redis_url, decode_responses=True, socket_timeout=10) as client:
         yield client
 
+
 # The acceptance tests drive the HTTP service; until that package has its application they have nothing to drive.
 collect_ignore = [] if importlib.util.find_spec("api.app") else ["acceptance"]
