@@ -211,7 +211,7 @@ def _check_account(
     if len(free) != wanted:
         yield Violation(
             keys.free,
-            f"{keys.free} holds {len(free)} slots of {id}, which is {state} with capacity {capacity} and {load} leases: "
+            f"{keys.free} holds {len(free)} slots of {id}, which is {state}, capacity {capacity}, {load} leases: "
             f"it should hold {wanted}",
         )
     loads = [int(rank // LOAD) for rank in free]

@@ -20,8 +20,8 @@ from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 from rq_scheduler import Scheduler
 
-from broker import logs
 from broker.jobs import REAP, RECONCILE, JobSpec, QueueName
+from broker.logs import configure
 from broker.redis import connect
 from broker.settings import Settings
 from workers.queues import JsonJob, JsonQueue
@@ -93,7 +93,7 @@ class PoolScheduler(Scheduler):  # type: ignore[misc]  # rq-scheduler is untyped
 
 def run_scheduler(settings: Settings) -> None:
     """Schedule until SIGTERM or SIGINT. Several schedulers may run; one at a time has the lock."""
-    logs.configure(settings)
+    configure(settings)
     stop = threading.Event()
 
     def note_stop(signum: int, frame: FrameType | None) -> None:
