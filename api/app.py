@@ -19,6 +19,8 @@ from broker.redis import connect, connect_async
 from broker.secrets import SecretBox
 from broker.settings import Settings, load_settings
 
+STOP_AGAIN_S = 0.1
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Make the application.
@@ -43,8 +45,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         try:
             yield
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            while not listening.done():
+                # Again if need be: a cancellation that meets redis-py in the middle of connecting gets lost there.
+                listening.cancel()
+                await asyncio.wait({listening}, timeout=STOP_AGAIN_S)
             await hub.aclose()
             await listener.aclose()
             await commands.aclose()

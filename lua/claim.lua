@@ -64,7 +64,7 @@ end
 
 local fence = redis.call('INCR', base .. 'fence')
 local lease = slot .. '@' .. string.format('%.0f', fence)
-local deadline = now + claim_ttl_ms
+local deadline = now + math.min(claim_ttl_ms, max_hold_ms)
 local account = redis.call('HMGET', base .. 'account:' .. account_of(slot), 'email', 'zoom_user_id', 'credential')
 local fields = {
   'lease', lease, 'lesson', lesson, 'owner', owner, 'phase', 'claimed', 'granted_ms', string.format('%.0f', now),

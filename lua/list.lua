@@ -9,12 +9,13 @@
 -- error UNKNOWN_KIND: kind is none of the above
 local base = KEYS[1]
 local kind = ARGV[1]
-local offset = tonumber(ARGV[2])
-local count = math.min(tonumber(ARGV[3]), 500)
+local offset = math.max(0, tonumber(ARGV[2]))
+local count = math.max(0, math.min(tonumber(ARGV[3]), 500))
 
 local page = {clock()}
 if kind == 'leased' or kind == 'suspect' then
-  local rows = redis.call('ZRANGE', base .. kind, offset, offset + count - 1, 'WITHSCORES')
+  -- Asked for none, ZRANGE 0 -1 would return all.
+  local rows = count > 0 and redis.call('ZRANGE', base .. kind, offset, offset + count - 1, 'WITHSCORES') or {}
   for i = 1, #rows, 2 do
     page[#page + 1] = {tonumber(rows[i + 1]), redis.call('HGETALL', base .. 'slot:' .. rows[i])}
   end

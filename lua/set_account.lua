@@ -36,15 +36,17 @@ if action ~= 'add' and slots == 0 then
 end
 
 if action == 'add' then
-  local keep_state = before[3] and before[3] ~= 'removing' and before[3] or 'active'
+  local keep = before[3] and before[3] ~= 'removing'
   redis.call('HSET', key, 'email', email, 'zoom_user_id', zoom_user_id, 'credential', credential,
-    'capacity', capacity, 'slots', math.max(slots, tonumber(capacity)), 'state', keep_state)
-  redis.call('HSETNX', key, 'until_ms', 0)
-  redis.call('HSETNX', key, 'reason', '')
+    'capacity', capacity, 'slots', math.max(slots, tonumber(capacity)), 'state', keep and before[3] or 'active',
+    'reason', keep and before[4] or '', 'until_ms', keep and before[5] or 0)
   redis.call('SADD', base .. 'accounts', account)
 elseif action == 'resize' then
   changed = before[2] ~= capacity
   redis.call('HSET', key, 'capacity', capacity, 'slots', math.max(slots, tonumber(capacity)))
+elseif action == 'park' and before[3] == 'removing' then
+  -- It gets no lessons already, and trouble with a host that leaves must not make it stay.
+  changed = false
 elseif action == 'park' then
   changed = before[3] ~= state or before[4] ~= reason or before[5] ~= until_ms
   redis.call('HSET', key, 'state', state, 'reason', reason, 'until_ms', until_ms)
