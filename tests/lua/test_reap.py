@@ -128,7 +128,8 @@ def test_accounts_return_in_bounded_batches(broker: Broker, pool: Pool) -> None:
     for account in "abc":
         broker.run(pool.park_account(account, AccountState.LIMITED, "x", until_ms=now_ms(broker.redis) + 1000))
     pass_time(broker.redis, pool, 2000)
-    returned, runs = [], 0
+    returned: list[str] = []
+    runs = 0
     more = True
     while more:
         reaped = broker.run(pool.reap(batch=2))
