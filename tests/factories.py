@@ -126,10 +126,10 @@ def pass_time(connection: redis_py.Redis, pool: Pool, passed_ms: int) -> None:
             if finite:
                 change.zadd(name, finite)
         for slot, times in zip(occupied, answers, strict=False):
-            known = {
+            known: dict[Any, Any] = {
                 name: str(int(time) - passed_ms) for name, time in zip(TIMES_OF_A_LEASE, times, strict=True) if time
             }
-            change.hset(keys.slot(slot), mapping=known)  # type: ignore[arg-type]
+            change.hset(keys.slot(slot), mapping=known)
         for id, until in zip(accounts, answers[len(occupied) :], strict=True):
             if int(until) > 0:
                 change.hset(keys.account(id), "until_ms", int(until) - passed_ms)

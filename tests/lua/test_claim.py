@@ -117,6 +117,12 @@ def test_of_equally_loaded_accounts_the_one_that_rested_longest_is_taken(broker:
 def test_suspect_lease_is_a_load_like_any_other(broker: Broker, pool: Pool) -> None:
     add(broker, pool, "a", "b", capacity=2)
     lease_in(Phase.SUSPECT, broker, pool, "old")
+    first = claimed(broker, pool, "first")
+    assert first.id.slot == "b#0"
+    second = claimed(broker, pool, "second")
+    assert second.id.slot == "a#1"
+    broker.run(pool.release([second.id], ReleaseReason.ENDED))  # ranks what is left of a anew
+    broker.run(pool.release([first.id], ReleaseReason.ENDED))
     assert [claimed(broker, pool, lesson).id.slot for lesson in "xyz"] == ["b#0", "a#1", "b#1"]
 
 

@@ -1,0 +1,315 @@
+"""All scripts in any order against the model, with every invariant checked after every step.
+
+Time passes at once, by making everything stored older. It passes in multiples of 100 s, while every time-out is 50 s
+off such a multiple, so what is due in the model is due in Redis, however slow the machine is. Before each operation
+10 ms pass, which gives each operation a moment of its own: who is granted which slot is then fully determined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest.mock import patch
+
+import redis as redis_py
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from broker import operations
+from broker.client import Broker
+from broker.invariants import check, read_snapshot
+from broker.models import AccountState, ClaimResult, LeaseId, Phase, ReleaseReason
+from tests import factories
+from tests.lua.model import STALL_MS, HeldLease, PoolModel
+
+STEP_MS = 10
+LEAP_MS = 100_000
+DRIFT_MS = 40_000
+SETTINGS = factories.settings(
+    claim_ttl_s=350, attempt_ttl_s=250, create_ttl_s=650, start_grace_s=1050, live_ttl_s=850, max_hold_s=3050
+)
+HOSTS = ("a", "b", "c", "d")
+LESSONS = tuple(f"lesson-{number}" for number in range(9))
+OWNERS = ("anna", "boris", "clara")
+UUIDS = ("u1", "u2", "u3")
+
+lessons = st.sampled_from(LESSONS)
+hosts = st.sampled_from(HOSTS)
+uuids = st.sampled_from(UUIDS)
+capacities = st.integers(1, 4) | st.just(10)
+choices = st.integers(0, 1000)
+
+
+class Pools(RuleBasedStateMachine):
+    """A pool in Redis and its model, side by side."""
+
+    def __init__(self, connection: redis_py.Redis) -> None:
+        super().__init__()
+        connection.flushall()
+        self.redis = connection
+        self.broker = Broker(connection, SETTINGS)
+        self.pool = self.broker.pool(factories.POOL)
+        self.model = PoolModel(SETTINGS, operations.EXPIRE_BATCH)
+        self.granted: list[str] = []
+        self.last: Callable[[], None] | None = None
+
+    def do(self, step: Callable[[], None]) -> None:
+        """Carry out an operation on both sides, at a moment of its own, and remember it for a repetition."""
+        self.pass_ms(STEP_MS)
+        step()
+        self.last = step
+
+    def pass_ms(self, passed_ms: int) -> None:
+        factories.pass_time(self.redis, self.pool, passed_ms)
+        self.model.now += passed_ms
+
+    def pick(self, choice: int) -> str:
+        """A lease that there is or was; the running ones more often, because they have more to show."""
+        running = sorted(self.model.leases)
+        if running and choice % 4:
+            return running[choice % len(running)]
+        return self.granted[choice % len(self.granted)]
+
+    def meeting_of(self, lease: str, choice: int) -> int:
+        """The lease's own meeting, or sometimes one more."""
+        return LeaseId.parse(lease).fence * 10 + (choice % 10 == 0)
+
+    @initialize(capacities=st.lists(capacities, min_size=2, max_size=4))
+    def begin(self, capacities: list[int]) -> None:
+        for id, capacity in zip(HOSTS, capacities, strict=False):
+            self.add(id, capacity)
+
+    # Leases
+
+    @rule(lesson=lessons, owner=st.sampled_from(OWNERS), quota=st.sampled_from((2, 4, 100)))
+    def claim(self, lesson: str, owner: str, quota: int) -> None:
+        def step() -> None:
+            result = self.broker.run(self.pool.claim(lesson, owner, max_leases=quota))
+            assert self.told(result) == self.model.claim(lesson, owner, quota)
+            if result.lease:
+                self.granted.append(str(result.lease.id))
+
+        self.do(step)
+
+    @rule(lesson=lessons)
+    def claim_for_its_teacher(self, lesson: str) -> None:
+        """Without quota and always by the same owner, so that pools fill up."""
+        self.claim(lesson, OWNERS[LESSONS.index(lesson) % len(OWNERS)], 100)
+
+    def told(self, result: ClaimResult) -> tuple[object, str]:
+        return result.outcome, str(result.lease.id) if result.lease else ""
+
+    @precondition(lambda self: self.granted)
+    @rule(choice=choices, attempt=st.sampled_from(("one", "two")))
+    def begin_creating(self, choice: int, attempt: str) -> None:
+        lease = self.pick(choice)
+
+        def step() -> None:
+            result = self.broker.run(self.pool.begin_creating(LeaseId.parse(lease), attempt))
+            assert result.change == self.model.begin_creating(lease, attempt)
+
+        self.do(step)
+
+    @precondition(lambda self: self.granted)
+    @rule(choice=choices, other=choices, uuid=uuids)
+    def made_ready(self, choice: int, other: int, uuid: str) -> None:
+        lease = self.pick(choice)
+        meeting = self.meeting_of(lease, other)
+
+        def step() -> None:
+            facts = factories.meeting(meeting, meeting_uuid=uuid)
+            result = self.broker.run(self.pool.made_ready(LeaseId.parse(lease), **facts))
+            assert result.change == self.model.made_ready(lease, meeting, uuid)
+
+        self.do(step)
+
+    @precondition(lambda self: self.granted)
+    @rule(choice=choices, other=choices, uuid=uuids, at=st.integers(0, 3), knows_meeting=st.booleans())
+    def went_live(self, choice: int, other: int, uuid: str, at: int, knows_meeting: bool) -> None:
+        lease = self.pick(choice)
+        meeting = self.meeting_of(lease, other) if knows_meeting else None
+
+        def step() -> None:
+            operation = self.pool.went_live(LeaseId.parse(lease), meeting_uuid=uuid, at_ms=at, meeting_id=meeting)
+            assert self.broker.run(operation).change == self.model.went_live(lease, uuid, at, meeting)
+
+        self.do(step)
+
+    @precondition(lambda self: self.granted)
+    @rule(choice=choices, looks=st.integers(0, 3))
+    def record(self, choice: int, looks: int) -> None:
+        lease = self.pick(choice)
+
+        def step() -> None:
+            result = self.broker.run(self.pool.record(LeaseId.parse(lease), looks=looks))
+            assert result.change == self.model.record(lease, looks)
+
+        self.do(step)
+
+    @precondition(lambda self: self.granted)
+    @rule(choice=choices)
+    def renew(self, choice: int) -> None:
+        lease = self.pick(choice)
+
+        def step() -> None:
+            assert self.broker.run(self.pool.renew(LeaseId.parse(lease))).change == self.model.renew(lease)
+
+        self.do(step)
+
+    @precondition(lambda self: self.granted)
+    @rule(
+        picked=st.lists(choices, min_size=1, max_size=4),
+        reason=st.sampled_from(ReleaseReason),
+        phase=st.none() | st.sampled_from(Phase),
+        uuid=st.just("") | uuids,
+    )
+    def release(self, picked: list[int], reason: ReleaseReason, phase: Phase | None, uuid: str) -> None:
+        leases = [self.pick(choice) for choice in picked]
+
+        def step() -> None:
+            operation = self.pool.release(
+                [LeaseId.parse(lease) for lease in leases], reason, only_phase=phase, only_uuid=uuid
+            )
+            assert self.broker.run(operation) == self.model.release(leases, reason, phase, uuid)
+
+        self.do(step)
+
+    @rule(batch=st.sampled_from((1, 2, 200)))
+    def reap(self, batch: int) -> None:
+        def step() -> None:
+            reaped = self.broker.run(self.pool.reap(batch))
+            told = {
+                "lapsed": [str(lease) for lease in reaped.lapsed],
+                "suspected": [str(lease) for lease in reaped.suspected],
+                "stalled": {str(lease) for lease in reaped.stalled},
+                "unparked": list(reaped.unparked),
+                "more": reaped.more,
+            }
+            expected = self.model.reap(batch)
+            assert told == expected
+
+        self.do(step)
+
+    # Accounts
+
+    @rule(id=hosts, capacity=capacities)
+    def add(self, id: str, capacity: int) -> None:
+        def step() -> None:
+            result = self.broker.run(self.pool.add_account(factories.account(id, capacity)))
+            assert result.change == self.model.add_account(id, capacity)
+
+        self.do(step)
+
+    @rule(id=hosts, capacity=capacities)
+    def resize(self, id: str, capacity: int) -> None:
+        def step() -> None:
+            result = self.broker.run(self.pool.resize_account(id, capacity))
+            assert result.change == self.model.resize_account(id, capacity)
+
+        self.do(step)
+
+    @rule(
+        id=hosts,
+        state=st.sampled_from([s for s in AccountState if s not in (AccountState.ACTIVE, AccountState.REMOVING)]),
+        leaps=st.integers(0, 12),
+    )
+    def park(self, id: str, state: AccountState, leaps: int) -> None:
+        def step() -> None:
+            after_ms = leaps * LEAP_MS + LEAP_MS // 2 if leaps else 0
+            until_ms = factories.now_ms(self.redis) + after_ms if leaps else 0
+            result = self.broker.run(self.pool.park_account(id, state, "trouble", until_ms=until_ms))
+            assert result.change == self.model.set_state(id, state, self.model.now + after_ms if leaps else 0)
+
+        self.do(step)
+
+    @rule(id=hosts)
+    def unpark(self, id: str) -> None:
+        def step() -> None:
+            assert self.broker.run(self.pool.unpark_account(id)).change == self.model.set_state(id, AccountState.ACTIVE)
+
+        self.do(step)
+
+    @rule(id=hosts)
+    def remove(self, id: str) -> None:
+        def step() -> None:
+            result = self.broker.run(self.pool.remove_account(id))
+            assert result.change == self.model.set_state(id, AccountState.REMOVING)
+
+        self.do(step)
+
+    # Whatever else may happen
+
+    @rule(leaps=st.integers(1, 12))
+    def time_passes(self, leaps: int) -> None:
+        self.pass_ms(leaps * LEAP_MS)
+
+    @rule()
+    def scripts_are_forgotten(self) -> None:
+        self.redis.script_flush()
+
+    @precondition(lambda self: self.last is not None)
+    @rule()
+    def the_last_operation_comes_again(self) -> None:
+        """As when its answer got lost."""
+        assert self.last is not None
+        self.do(self.last)
+
+    @invariant()
+    def the_data_agree_with_themselves_and_with_the_model(self) -> None:
+        snapshot = read_snapshot(self.redis, self.pool)
+        assert check(snapshot) == []
+        model = self.model
+        assert snapshot.fence == model.fence
+        assert set(snapshot.free) == model.slots(free=True)
+        assert set(snapshot.parked) == model.slots(free=False)
+        now_ms = snapshot.now_ms - model.now
+        held = {slot: fields for slot, fields in snapshot.slots.items() if fields}
+        assert set(held) == {lease.slot for lease in model.leases.values()}
+        for lease in model.leases.values():
+            assert_same(lease, held[lease.slot])
+            if lease.phase is not Phase.SUSPECT:
+                assert abs(snapshot.leased[lease.slot] - now_ms - lease.deadline) < DRIFT_MS
+
+    @rule(lesson=lessons)
+    def lesson_is_looked_up(self, lesson: str) -> None:
+        found = self.broker.run(self.pool.find_lesson(lesson))
+        lease = next((lease for lease in self.model.leases.values() if lease.lesson == lesson), None)
+        assert (str(found.lease.id) if found.lease else None) == (lease.id if lease else None)
+        ended = (str(found.outcome.lease), str(found.outcome.reason)) if found.outcome else None
+        assert ended == (None if lease else self.model.outcomes.get(lesson))
+
+
+def assert_same(lease: HeldLease, fields: dict[str, str] | object) -> None:
+    """The record in Redis says what the model says."""
+    assert isinstance(fields, dict)
+    told = {name: fields.get(name) or "" for name in ("lease", "lesson", "owner", "phase", "was", "attempt")}
+    wanted = {"lease": lease.id, "lesson": lease.lesson, "owner": lease.owner, "attempt": lease.attempt}
+    wanted |= {"phase": lease.phase, "was": lease.was or ""}
+    assert told == wanted
+    assert (fields.get("meeting_id"), fields.get("meeting_uuid") or "") == (
+        str(lease.meeting) if lease.meeting else None,
+        lease.uuid,
+    )
+    assert (int(fields.get("looks") or 0), int(fields.get("instance_ms") or 0)) == (lease.looks, lease.instance)
+
+
+def test_scripts_do_what_the_model_does_in_any_order(redis: redis_py.Redis) -> None:
+    with patch.object(operations, "CLAIM_STALL_S", STALL_MS / 1000):
+        run_state_machine_as_test(
+            lambda: Pools(redis),  # type: ignore[arg-type]  # any factory of a machine will do
+            settings=settings(
+                max_examples=250,
+                stateful_step_count=40,
+                deadline=None,
+                print_blob=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
