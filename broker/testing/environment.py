@@ -118,7 +118,7 @@ def process_environment(settings: Settings) -> dict[str, str]:
     given = {
         PREFIX + name.upper(): _text(getattr(settings, name))
         for name in type(settings).model_fields
-        if name != "redis_url"
+        if name != "redis_url" and getattr(settings, name) is not None
     }
     return {**_inherited(), **given, REDIS_URL: settings.redis_url}
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -114,7 +114,7 @@ class Stack:
         """Stop everything in order and remove the state folder. May be called again."""
         with uninterrupted():
             # Who asks stops before who answers, so that nobody logs a failure that is only the end.
-            for kinds in (("api", "scheduler"), ("create", "webhooks", "periodic"), ("zoom",), ("redis",)):
+            for kinds in (("api", "scheduler"), tuple(QueueName), ("zoom",), ("redis",)):
                 group = [process for name, process in self.processes.items() if name.split("-")[0] in kinds]
                 for process in group:
                     process.ask_to_stop()
@@ -266,14 +266,14 @@ class Stack:
             await connection.aclose()
 
 
-def answers(port: int, path: str) -> Callable[[], bool]:
-    """A look whether a server of this machine says 200."""
+def answers(port: int, path: str, *, statuses: Collection[int] = (HTTPStatus.OK,)) -> Callable[[], bool]:
+    """A look whether a server of this machine answers as one that is ready does."""
 
     def look() -> bool:
         connection = http.client.HTTPConnection(HOST, port, timeout=ASK_S)
         try:
             connection.request("GET", path)
-            return connection.getresponse().status == HTTPStatus.OK
+            return connection.getresponse().status in statuses
         except (OSError, http.client.HTTPException):
             return False
         finally:
