@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types format clean
+.PHONY: help venv demo test bench lint types format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ demo: $(READY) ## run everything on this machine: private Redis, fake Zoom, API,
 
 test: $(READY) ## run the tests on a private Redis that they start themselves
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY) ## measure everything beside its limit or peer (ARGS="burst memory"; needs PostgreSQL and redis-tools)
+	@$(BIN)/python -c 'import psycopg' 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 lint: $(READY) ## check style and form
 	@$(BIN)/ruff check .

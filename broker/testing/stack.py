@@ -211,6 +211,11 @@ class Stack:
         """How many meetings all accounts together can host at a time."""
         return sum(account.capacity for account in self.accounts)
 
+    @property
+    def zoom_app(self) -> Credential:
+        """The app by which this system reaches its Zoom."""
+        return Credential(self.settings.default_credential, DEMO_ACCOUNT, DEMO_CLIENT, self._client_secret)
+
     def school(self) -> School:
         """The people who use the system."""
         return School(self.api_url, self.zoom_url, self.settings.jwt_key)
@@ -259,9 +264,7 @@ class Stack:
     async def _save_credential(self) -> None:
         connection = connect_async(self.settings)
         try:
-            box = SecretBox(self.settings.secret_keys)
-            name = self.settings.default_credential
-            await credentials.save(connection, box, Credential(name, DEMO_ACCOUNT, DEMO_CLIENT, self._client_secret))
+            await credentials.save(connection, SecretBox(self.settings.secret_keys), self.zoom_app)
         finally:
             await connection.aclose()
 
