@@ -3,125 +3,242 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+
+import structlog
 
 from api.errors import Problem
 from api.jobs import Jobs
+from api.messages import PROBLEMS
+from api.metrics import Metrics
+from api.schemas import ActiveLesson, LessonProgress, LessonState, LessonStatus, StartedLesson
 from broker.client import AsyncBroker
+from broker.errors import SecretUnreadable
 from broker.events import EventHub, Watch
-from broker.jobs import CREATE_MEETING, END_MEETING, REFRESH_START_URL, once_per
-from broker.models import ClaimResult, Found, Granted, Lease, Phase, ReleaseReason
+from broker.jobs import CREATE_MEETING, END_MEETING, RECONCILE, REFRESH_START_URL, JobSpec, once_per
+from broker.models import ClaimResult, Found, Granted, Lease, Outcome, Phase, ReleaseReason
+from broker.operations import Pool
 from broker.secrets import SecretBox
+
+log = structlog.get_logger(__name__)
 
 AGAIN_S = 5
 """A job that seems lost is enqueued again at most once in this time, however often the teacher presses start."""
-START_URL_S = 100 * 60
+LINK_FRESH_S = 100 * 60
 """Zoom's start_url works for two hours; an older one than this is replaced."""
+LINK_USABLE_S = 118 * 60
+"""If the replacement does not come in time, the old one is handed out up to this age."""
 MOST_RETRY_AFTER_S = 60
+
+_STATUS = {
+    Phase.CLAIMED: LessonStatus.STARTING,
+    Phase.CREATING: LessonStatus.STARTING,
+    Phase.READY: LessonStatus.READY,
+    Phase.LIVE: LessonStatus.LIVE,
+    Phase.SUSPECT: LessonStatus.CLOSING,
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start that is allowed: which lesson, for whom, on which pool (the default one if empty)."""
+
+    lesson: str
+    owner: str
+    topic: str = ""
+    duration_min: int = 60
+    pool: str = ""
+
+
+class Deadline:
+    """The end of one caller's patience, on the event loop's clock."""
+
+    def __init__(self, wait_s: float) -> None:
+        self._end_s = asyncio.get_running_loop().time() + wait_s
+
+    @property
+    def left_s(self) -> float:
+        return self._end_s - asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the routes work with."""
+    """What happens to lessons; the routes decide who may ask for it."""
 
     broker: AsyncBroker
     hub: EventHub
     jobs: Jobs
     box: SecretBox
+    metrics: Metrics
 
-    async def start(self, lesson: str, owner: str, *, topic: str, duration_min: int, wait_s: float) -> dict[str, Any]:
-        """Start a lesson, or find the meeting that it has; the body has `zoom_start_url`, or says how far it is.
+    async def start(self, wanted: Start, wait_s: float) -> StartedLesson | LessonProgress:
+        """Start a lesson, or find the meeting that it has; after `wait_s` say how far it is.
 
         Raises:
             Problem: it cannot be started, and why.
         """
-        deadline = asyncio.get_running_loop().time() + wait_s
-        pool = self.broker.pool()
-        async with self.hub.watch(pool.name, lesson) as watch:
+        pool = self.broker.pool(wanted.pool)
+        deadline = Deadline(wait_s)
+        # Watched before it is claimed, or what happens in between would wake nobody.
+        async with self.hub.watch(pool.name, wanted.lesson) as watch:
             while True:
                 # Shielded: a caller who hangs up in between must not leave a lease without its job.
-                claim = await asyncio.shield(self._claim(lesson, owner, topic, duration_min))
-                lease = claim.lease
-                if lease is None:
+                claim = await asyncio.shield(self._claim(pool, wanted))
+                if claim.lease is None:
                     raise refused(claim)
-                found = await self._until(watch, lesson, deadline, partial(self._settled, lease))
-                if found.lease is not None and found.lease.id == lease.id:
-                    return self.body(found.lease, with_start_url=True)
-                outcome = found.outcome
-                if outcome is not None and outcome.lease == lease.id and outcome.reason is ReleaseReason.FAILED:
-                    raise Problem(502, outcome.detail or "start_failed")
-                if asyncio.get_running_loop().time() >= deadline:
-                    raise Problem(503, "start_lapsed", headers={"Retry-After": "1"})
+                found = await self._look(watch, pool, claim.lease, deadline, self._can_begin)
+                lease = found.lease
+                if lease is not None and lease.owner == wanted.owner:
+                    # Perhaps on another host than the one claimed: a lease moves when its host is at fault.
+                    return self._started(lease) or progress(lease)
+                if found.outcome is not None and found.outcome.released_ms >= claim.now_ms:
+                    raise_failure(found.outcome)
+                # The lease is gone for another reason: it lapsed, or it was the suspect one of an earlier meeting and
+                # Zoom has been asked. Claim anew while the caller waits.
+                if deadline.left_s <= 0:
+                    raise Problem("start_lapsed", headers={"Retry-After": "1"})
 
-    async def _claim(self, lesson: str, owner: str, topic: str, duration_min: int) -> ClaimResult:
-        pool = self.broker.pool()
-        claim = await self.broker.run(pool.claim(lesson, owner, topic=topic, duration_min=duration_min))
+    async def _claim(self, pool: Pool, wanted: Start) -> ClaimResult:
+        """Claim, and see that somebody works on what the lesson needs next.
+
+        If the job cannot be enqueued, the lease stays: the caller gets 503 and asks again, which enqueues it; and if
+        nobody asks again, the reaper finds the lease without an attempt and enqueues it. Giving the lease back here
+        would be one more call to a Redis that just failed, and could take it from a second start of the same lesson.
+        """
+        claim = await self.broker.run(
+            pool.claim(wanted.lesson, wanted.owner, topic=wanted.topic, duration_min=wanted.duration_min)
+        )
         lease = claim.lease
         if lease is None:
             return claim
         if claim.outcome is Granted.GRANTED:
             await self.jobs.enqueue(CREATE_MEETING, pool.name, str(lease.id))
         elif lease.phase in (Phase.CLAIMED, Phase.CREATING):
-            await self._again(CREATE_MEETING, lease)
-        elif stale_start_url(lease):
-            await self._again(REFRESH_START_URL, lease)
+            await self._once(CREATE_MEETING, pool.name, str(lease.id))
+        elif lease.phase is Phase.SUSPECT:
+            # The lesson's last meeting went quiet, so Zoom has to be asked. Now rather than in a minute.
+            await self._once(RECONCILE)
+        elif not self._can_begin(lease):
+            await self._once(REFRESH_START_URL, pool.name, str(lease.id))
         return claim
 
-    async def _again(self, spec: Any, lease: Lease) -> None:
-        job_id = once_per(spec, (lease.pool, str(lease.id)), AGAIN_S)
-        await self.jobs.enqueue(spec, lease.pool, str(lease.id), job_id=job_id)
+    async def _once(self, spec: JobSpec, *args: str) -> None:
+        await self.jobs.enqueue(spec, *args, job_id=once_per(spec, args, AGAIN_S))
 
-    def _settled(self, wanted: Lease, found: Found) -> bool:
-        lease = found.lease
-        if lease is None or lease.id != wanted.id:
-            return True
-        return lease.phase in (Phase.READY, Phase.LIVE) and not stale_start_url(lease)
+    async def _look(
+        self, watch: Watch, pool: Pool, known: Lease, deadline: Deadline, enough: Callable[[Lease], bool]
+    ) -> Found:
+        """The state of a lesson when its lease is gone or is `enough`, or else when the wait is over.
 
-    async def _until(self, watch: Watch, lesson: str, deadline: float, settled: Any) -> Found:
-        """The lesson's state when it is settled, or when the wait is over."""
-        pool = self.broker.pool()
-        while True:
-            found = await self.broker.run(pool.find_lesson(lesson))
-            left = deadline - asyncio.get_running_loop().time()
-            if settled(found) or left <= 0 or not await watch.news(left):
-                return found
+        Args:
+            watch: registered before `known` was read, so that whatever came after it wakes us.
+            pool: where the lesson is.
+            known: its lease.
+            deadline: the end of the wait.
+            enough: whether there is nothing more to wait for.
+        """
+        found = Found(known, None, known.now_ms)
+        with self.metrics.waiters.track_inprogress():
+            while found.lease is not None and not enough(found.lease) and deadline.left_s > 0:
+                # Looks once more when the time is over, too: a wake-up may have been lost.
+                await watch.news(deadline.left_s)
+                found = await self.broker.run(pool.find_lesson(known.lesson))
+        return found
 
-    async def end(self, lesson: str, found: Found, wait_s: float) -> bool:
+    def _can_begin(self, lease: Lease) -> bool:
+        return bool(self._link(lease, LINK_FRESH_S))
+
+    def _link(self, lease: Lease, most_age_s: float) -> str:
+        """The start_url, if there is one of this age and we can read it."""
+        if lease.phase not in (Phase.READY, Phase.LIVE) or not lease.sealed_start_url:
+            return ""
+        if lease.now_ms - lease.start_url_ms > most_age_s * 1000:
+            return ""
+        try:
+            return self.box.open(lease.sealed_start_url, f"the start_url of lease {lease.id}")
+        except SecretUnreadable as error:
+            # Sealed with a key that was taken away: as good as none, so that the worker gets a new one.
+            log.error("a start_url cannot be read", code=error.code, lease=str(lease.id))
+            return ""
+
+    def _started(self, lease: Lease) -> StartedLesson | None:
+        link = self._link(lease, LINK_USABLE_S)
+        if not link or lease.meeting_id is None:
+            return None
+        return StartedLesson(
+            zoom_start_url=link,
+            zoom_join_url=lease.join_url,
+            zoom_meeting_id=lease.meeting_id,
+            zoom_password=lease.passcode,
+            account_email=lease.email,
+            lesson_id=lease.lesson,
+            status=_STATUS[lease.phase],
+            expires_at=moment(lease.deadline_ms),
+        )
+
+    async def end(self, lease: Lease, wait_s: float) -> bool:
         """End a lesson; whether it is over when this returns."""
-        lease = found.lease
-        if lease is None:
-            return True
-        deadline = asyncio.get_running_loop().time() + wait_s
-        async with self.hub.watch(lease.pool, lesson) as watch:
-            job_id = once_per(END_MEETING, (lease.pool, str(lease.id)), AGAIN_S)
-            args = (lease.pool, str(lease.id), ReleaseReason.ENDED_BY_OWNER.value)
-            await asyncio.shield(self.jobs.enqueue(END_MEETING, *args, job_id=job_id))
-            over = await self._until(watch, lesson, deadline, lambda now: now.lease is None or now.lease.id != lease.id)
-        return over.lease is None or over.lease.id != lease.id
+        pool = self.broker.pool(lease.pool)
+        deadline = Deadline(wait_s)
+        async with self.hub.watch(pool.name, lease.lesson) as watch:
+            args = (pool.name, str(lease.id), ReleaseReason.ENDED_BY_OWNER.value)
+            await asyncio.shield(self._once(END_MEETING, *args))
+            found = await self._look(watch, pool, lease, deadline, lambda now: now.id != lease.id)
+        return found.lease is None or found.lease.id != lease.id
 
-    def body(self, lease: Lease, *, with_start_url: bool) -> dict[str, Any]:
-        """A lease as people get it."""
-        status = {Phase.CLAIMED: "starting", Phase.CREATING: "starting", Phase.SUSPECT: "closing"}
-        body: dict[str, Any] = {
-            "lesson_id": lease.lesson,
-            "status": status.get(lease.phase, lease.phase.value),
-            "zoom_meeting_id": lease.meeting_id,
-            "zoom_join_url": lease.join_url or None,
-            "zoom_password": lease.passcode or None,
-            "account_email": lease.email,
-            "expires_at": iso(lease.deadline_ms) if lease.deadline_ms else None,
-        }
-        if with_start_url and lease.phase in (Phase.READY, Phase.LIVE) and lease.sealed_start_url:
-            body["zoom_start_url"] = self.box.open(lease.sealed_start_url, f"the start_url of lease {lease.id}")
-        return body
+    async def find(self, lesson: str, pool: str = "") -> Found:
+        """What is known of a lesson in a pool."""
+        return await self.broker.run(self.broker.pool(pool).find_lesson(lesson))
+
+    def state(self, lease: Lease, *, with_start_url: bool) -> LessonState:
+        """A running lesson as people see it."""
+        return LessonState(
+            lesson_id=lease.lesson,
+            status=_STATUS[lease.phase],
+            zoom_start_url=(self._link(lease, LINK_USABLE_S) or None) if with_start_url else None,
+            zoom_join_url=lease.join_url or None,
+            zoom_meeting_id=lease.meeting_id,
+            zoom_password=lease.passcode or None,
+            account_email=lease.email or None,
+            since=moment(lease.since_ms),
+            expires_at=moment(lease.deadline_ms),
+        )
+
+    async def active(self, owner: str, pool: str = "") -> list[ActiveLesson]:
+        """The lessons for which this owner holds hosts, oldest first."""
+        operations = self.broker.pool(pool)
+        ids = await self.broker.run(operations.owned(owner))
+        found = await asyncio.gather(*(self.broker.run(operations.find_lease(id)) for id in ids))
+        leases = sorted((now.lease for now in found if now.lease is not None), key=lambda lease: lease.granted_ms)
+        return [
+            ActiveLesson(
+                lesson_id=lease.lesson,
+                status=_STATUS[lease.phase],
+                since=at(lease.since_ms),
+                expires_at=moment(lease.deadline_ms),
+            )
+            for lease in leases
+        ]
 
 
-def stale_start_url(lease: Lease) -> bool:
-    """Whether the lease's start_url may have stopped working."""
-    return bool(lease.start_url_ms) and lease.now_ms - lease.start_url_ms > START_URL_S * 1000
+def progress(lease: Lease) -> LessonProgress:
+    """A lesson that cannot begin yet."""
+    return LessonProgress(lesson_id=lease.lesson, status=_STATUS[lease.phase], expires_at=moment(lease.deadline_ms))
+
+
+def ended(outcome: Outcome) -> LessonState:
+    """A lesson that is over."""
+    failed = outcome.reason in (ReleaseReason.FAILED, ReleaseReason.LAPSED)
+    return LessonState(
+        lesson_id=outcome.lesson,
+        status=LessonStatus.FAILED if failed else LessonStatus.ENDED,
+        zoom_meeting_id=outcome.meeting_id,
+        since=at(outcome.released_ms),
+        reason=outcome.reason,
+        code=(outcome.detail or None) if outcome.reason is ReleaseReason.FAILED else None,
+    )
 
 
 def refused(claim: ClaimResult) -> Problem:
@@ -129,17 +246,31 @@ def refused(claim: ClaimResult) -> Problem:
     match claim.outcome:
         case Granted.BUSY:
             seconds = (claim.free_at_ms - claim.now_ms) // 1000 if claim.free_at_ms else 1
-            return Problem(
-                503, "pool_exhausted", headers={"Retry-After": str(min(max(seconds, 1), MOST_RETRY_AFTER_S))}
-            )
+            return Problem("pool_exhausted", headers={"Retry-After": str(min(max(seconds, 1), MOST_RETRY_AFTER_S))})
         case Granted.QUOTA:
-            return Problem(409, "owner_quota")
+            return Problem("owner_quota")
         case Granted.HELD_BY_OTHER:
-            return Problem(403, "lesson_of_another_teacher")
+            return Problem("lesson_of_another_teacher")
         case _:
-            return Problem(503, "pool_empty", headers={"Retry-After": str(MOST_RETRY_AFTER_S)})
+            return Problem("pool_empty", headers={"Retry-After": str(MOST_RETRY_AFTER_S)})
 
 
-def iso(ms: int) -> str:
-    """Milliseconds since the epoch as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def raise_failure(outcome: Outcome) -> None:
+    """Tell the caller why the meeting could not be made, if that is how the lease ended.
+
+    Raises:
+        Problem: 502, with Zoom's reason as its code.
+    """
+    if outcome.reason is ReleaseReason.FAILED:
+        known = outcome.detail in PROBLEMS
+        raise Problem(outcome.detail if known else "start_failed", status=PROBLEMS["start_failed"].status)
+
+
+def at(ms: int) -> datetime:
+    """Milliseconds since the epoch as a time in UTC, in whole seconds: finer ones would only be read as exact."""
+    return datetime.fromtimestamp(ms // 1000, UTC)
+
+
+def moment(ms: int) -> datetime | None:
+    """The same; None for 0."""
+    return at(ms) if ms else None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class QueueName(StrEnum):
@@ -19,6 +21,8 @@ class QueueName(StrEnum):
     """Somebody waits for these."""
     WEBHOOKS = "webhooks"
     PERIODIC = "periodic"
+    NOTIFY = "notify"
+    """What the web app is told; a slow web app must delay nothing else."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,27 @@ class JobSpec:
     retry_after_s: tuple[int, ...]
     result_ttl_s: int = 60
     failure_ttl_s: int = 24 * 3600
+
+    def call(self, args: Sequence[Any], job_id: str | None, retry: Callable[[int, list[int]], Any]) -> dict[str, Any]:
+        """What RQ's `Queue.enqueue_call` is given for this job; written here once for all that enqueue.
+
+        Args:
+            args: ids only; they are stored in the clear.
+            job_id: makes the job the only one with this id until its result expires.
+            retry: RQ's class `Retry`, which the broker does not import.
+        """
+        return {
+            "func": self.function,
+            "args": tuple(args),
+            "timeout": self.timeout_s,
+            "result_ttl": self.result_ttl_s,
+            "failure_ttl": self.failure_ttl_s,
+            # RQ would put the arguments into the description, and the description into every log line.
+            "description": self.function,
+            "retry": retry(len(self.retry_after_s), list(self.retry_after_s)) if self.retry_after_s else None,
+            "job_id": job_id,
+            "unique": job_id is not None,
+        }
 
 
 CREATE_MEETING = JobSpec("workers.create_meeting.create_meeting", QueueName.CREATE, 90, (1, 3, 10))
@@ -66,7 +91,22 @@ REAP = JobSpec("workers.reap.reap", QueueName.PERIODIC, 30, ())
 RECONCILE = JobSpec("workers.reconcile.reconcile", QueueName.PERIODIC, 300, ())
 """`()`: ask Zoom about suspect and live leases in every pool."""
 
-ALL = (CREATE_MEETING, REFRESH_START_URL, END_MEETING, DELETE_MEETING, WEBHOOK_EVENT, REAP, RECONCILE)
+RELAY = JobSpec("workers.notify.relay", QueueName.NOTIFY, 30, ())
+"""`()`: turn new events of every pool into notifications, each a job of its own. Runs again with the next period."""
+
+NOTIFY = JobSpec(
+    "workers.notify.notify",
+    QueueName.NOTIFY,
+    30,
+    # Close together at first, for a web app that restarts, then for about a day: 85,355 s.
+    (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 21_600, 36_000),
+    result_ttl_s=3600,
+    failure_ttl_s=30 * 24 * 3600,
+)
+"""`(fields)`: send one notification, given as `dataclasses.asdict(Notification)`. The job's id is the notification's,
+so an event that is read twice is told once. Those that failed for a day are the dead letters."""
+
+ALL = (CREATE_MEETING, REFRESH_START_URL, END_MEETING, DELETE_MEETING, WEBHOOK_EVENT, REAP, RECONCILE, RELAY, NOTIFY)
 
 
 def once_per(spec: JobSpec, args: tuple[str, ...], period_s: int) -> str:

@@ -89,6 +89,25 @@ class Keys:
         return self.base + self.ACCOUNTS
 
     @property
+    def looked(self) -> str:
+        """ZSET account → ms, no TTL: when the reconciler last asked Zoom about it. Long unasked ones drop out."""
+        return self.base + "looked"
+
+    @property
+    def inspected(self) -> str:
+        """ZSET account → ms, no TTL: when the reconciler last looked at the account as a whole."""
+        return self.base + "inspected"
+
+    @property
+    def lowered(self) -> str:
+        """HASH account → capacity before the reconciler lowered it to what the user's licence allows, no TTL."""
+        return self.base + "lowered"
+
+    def stray(self, meeting_id: int) -> str:
+        """STRING, TTL an hour: since when (ms) the reconciler sees this meeting that no lease wants."""
+        return f"{self.base}stray:{meeting_id}"
+
+    @property
     def fence(self) -> str:
         """Integer, no TTL: the last fence minted. Never reset, never lowered."""
         return self.base + self.FENCE

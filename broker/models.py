@@ -42,6 +42,11 @@ class AccountState(StrEnum):
     REMOVING = "removing"
 
 
+FOREIGN_MEETING = "foreign_meeting"
+"""Begins the reason of an account that the reconciler quarantined because a meeting runs there that nobody leased. The
+reconciler alone brings such an account back: that its user may host says nothing."""
+
+
 class ReleaseReason(StrEnum):
     """Why a lease ended; kept in its outcome record and in the event stream."""
 
@@ -151,8 +156,13 @@ class Lease:
     attempt: str = ""
     attempt_until_ms: int = 0
     moves: int = 0
+    """How often the lesson got another host because one failed it."""
+    moved_from: LeaseId | None = None
+    """Its lease before the last move."""
     looks: int = 0
     """How often in a row the reconciler looked and Zoom did not know this meeting as running."""
+    look_ms: int = 0
+    """When it last did so; means something only while `looks` is not 0."""
 
     @property
     def account(self) -> str:
@@ -188,7 +198,9 @@ class Lease:
             attempt=fields.get("attempt", ""),
             attempt_until_ms=int(fields.get("attempt_until_ms") or 0),
             moves=int(fields.get("moves") or 0),
+            moved_from=LeaseId.parse(fields["moved_from"]) if fields.get("moved_from") else None,
             looks=int(fields.get("looks") or 0),
+            look_ms=int(fields.get("look_ms") or 0),
         )
 
 
@@ -231,6 +243,32 @@ class ChangeResult:
     change: Change
     now_ms: int
     deadline_ms: int = 0
+    detail: str = ""
+
+
+class Moved(StrEnum):
+    """What `move` can answer."""
+
+    MOVED = "moved"
+    """The lesson has a lease on another host."""
+    BUSY = "busy"
+    """No other host is free."""
+    EXHAUSTED = "exhausted"
+    """It has moved too often already."""
+    REFUSED = "refused"
+    """A meeting may exist, or somebody else tries to create it; nothing was changed."""
+    STALE = "stale"
+    """The lease is over."""
+
+
+@dataclass(frozen=True)
+class MoveResult:
+    """The answer to a move. `lease` is set for moved; `free_at_ms` for busy, as in `ClaimResult`."""
+
+    outcome: Moved
+    now_ms: int
+    lease: Lease | None = None
+    free_at_ms: int = 0
     detail: str = ""
 
 

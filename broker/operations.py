@@ -25,6 +25,8 @@ from broker.models import (
     Granted,
     Lease,
     LeaseId,
+    Moved,
+    MoveResult,
     Outcome,
     Phase,
     PoolStatus,
@@ -43,6 +45,8 @@ REAP_BATCH = 200
 RELEASE_BATCH = 100
 PHASES_OF = 2_000
 CLAIM_STALL_S = 5.0
+MOST_MOVES = 3
+"""How often a lesson gets another host because one failed it; then something else than the hosts is wrong."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,36 @@ class Pool:
             },
         )
 
+    def move(
+        self, lease: Lease, attempt: str, state: AccountState, reason: str, *, until_ms: int = 0
+    ) -> Operation[MoveResult]:
+        """Give the lesson of `lease` another host because its own failed it, and park that account, in one step.
+
+        The caller vouches that Zoom refused to create a meeting for this lease and that no earlier try was in doubt.
+
+        Args:
+            lease: the lease on the host that failed.
+            attempt: the one that `begin_creating` was called with; any other is refused.
+            state: what becomes of the failed account: quarantined or limited. An operator's word on it stays.
+            reason: why, for people.
+            until_ms: when the account returns by itself; 0 for not by itself.
+        """
+        return self._script(
+            "move",
+            self._read_move,
+            {
+                "lease": str(lease.id),
+                "lesson": lease.lesson,
+                "attempt": attempt,
+                "state": state,
+                "reason": reason,
+                "until_ms": until_ms,
+                "ttl_ms": ms(self._settings.claim_ttl_s),
+                "most_moves": MOST_MOVES,
+                "events_maxlen": self._maxlen,
+            },
+        )
+
     def find_lesson(self, lesson: str) -> Operation[Found]:
         """The lease of a lesson, or how its last one ended."""
         return self._find("lesson", check_name("lesson", lesson))
@@ -264,6 +298,15 @@ class Pool:
 
         kind = "suspect" if suspect else "leased"
         return self._script("list", read, {"kind": kind, "offset": offset, "count": count})
+
+    def owned(self, owner: str) -> Operation[tuple[LeaseId, ...]]:
+        """The leases that an owner holds.
+
+        Raises:
+            InvalidName: the owner's id cannot be part of a Redis key.
+        """
+        key = self.keys.owner(check_name("owner", owner))
+        return Operation("owned", ("SMEMBERS", key), lambda answer: tuple(sorted(map(LeaseId.parse, answer))))
 
     # Accounts
 
@@ -339,6 +382,10 @@ class Pool:
             },
         )
 
+    def account(self, id: str) -> Operation[Account | None]:
+        """One account; None if the pool has none of this id."""
+        return Operation("account", ("HGETALL", self.keys.account(id)), lambda f: _account(id, f) if f else None)
+
     def accounts(self, *, offset: int = 0, count: int = 200) -> Operation[tuple[Account, ...]]:
         """A page of the pool's accounts, in the order of their ids."""
 
@@ -373,6 +420,19 @@ class Pool:
             lease = Lease.from_fields(self.name, pairs(answer[3]), int(answer[2]), now_ms)
             return ClaimResult(outcome, now_ms, lease)
         return ClaimResult(outcome, now_ms, free_at_ms=int(answer[2]) if outcome is Granted.BUSY else 0)
+
+    def _read_move(self, answer: Any) -> MoveResult:
+        outcome, now_ms = Moved(answer[0]), int(answer[1])
+        match outcome:
+            case Moved.MOVED:
+                lease = Lease.from_fields(self.name, pairs(answer[3]), int(answer[2]), now_ms)
+                return MoveResult(outcome, now_ms, lease)
+            case Moved.BUSY:
+                return MoveResult(outcome, now_ms, free_at_ms=int(answer[2]))
+            case Moved.REFUSED:
+                return MoveResult(outcome, now_ms, detail=str(answer[2]))
+            case _:
+                return MoveResult(outcome, now_ms)
 
     def _read_found(self, answer: Any) -> Found:
         now_ms, deadline_ms = int(answer[0]), int(answer[1])

@@ -69,16 +69,38 @@ class Settings(BaseSettings):
     wait_default_s: float = Field(default=15, ge=0)
     wait_max_s: float = Field(default=30, ge=0)
     idempotency_ttl_s: float = Field(default=24 * 3600, gt=0)
+    request_max_bytes: int = Field(default=1024 * 1024, gt=0, description="a larger body is refused with 413")
+
+    # Telling the web app
+    notify_url: str = Field(default="", description="where notifications go; empty: nobody is told")
+    notify_secret: SecretStr = Field(default=SecretStr(""), description="signs them: whsec_ and base64")
+    notify_secret_previous: SecretStr = Field(default=SecretStr(""), description="signs them too, for a change")
+    notify_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    notify_timeout_s: float = Field(default=10, gt=0, le=25)
+    relay_interval_s: int = Field(default=10, ge=1, description="how often the relay is started; it listens as long")
 
     # Workers
     reap_interval_s: int = Field(default=10, ge=1)
     reconcile_interval_s: int = Field(default=60, ge=1)
     scheduler_interval_s: int = Field(default=2, ge=1, description="how often rq-scheduler looks for due jobs")
     reconcile_grace_s: float = Field(default=30, ge=0, description="younger leases are left to their own jobs")
+    reconcile_look_gap_s: float | None = Field(
+        default=None, ge=0, description="least time between the two looks that end a live lease; half the interval"
+    )
+    reconcile_rotation_s: float = Field(
+        default=600, gt=0, description="every account is looked at as a whole about this often"
+    )
+    overrun_policy: Literal["extend", "warn", "end"] = Field(
+        default="end", description="a lesson that still runs at max_hold: more time, only a warning, or its end"
+    )
+    overrun_extension_s: float = Field(default=30 * 60, gt=0, description="with extend: how much more time at once")
+    licensed_capacity: int = Field(
+        default=2, ge=1, le=10, description="most meetings at a time of a Licensed user: 1 on Pro, 2 on Business and up"
+    )
 
-    @field_validator("secret_keys", mode="before")
+    @field_validator("secret_keys", "notify_allowed_hosts", mode="before")
     @classmethod
-    def _split_keys(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -92,6 +114,8 @@ class Settings(BaseSettings):
             )
         if self.create_ttl_s <= 2 * self.attempt_ttl_s:
             raise ValueError("create_ttl_s must leave room for more than two attempts of attempt_ttl_s")
+        if self.notify_url and not self.notify_secret.get_secret_value():
+            raise ValueError("notify_url needs notify_secret; make one with 'zoompool notifications secret'")
         if self.environment == "production":
             self._refuse_weak_secrets()
         return self

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import redis.asyncio
 
@@ -38,7 +39,7 @@ class Context:
         """
         return await credentials.load(self.redis, self.box, name or self.settings.default_credential)
 
-    async def enqueue(self, spec: JobSpec, *args: str | int, job_id: str | None = None) -> bool:
+    async def enqueue(self, spec: JobSpec, *args: str | int | dict[str, Any], job_id: str | None = None) -> bool:
         """Put a job in its queue; see `workers.queues.enqueue`."""
 
         def blocking() -> bool:

@@ -43,18 +43,7 @@ def enqueue(connection: Redis, spec: JobSpec, *args: str | int | dict[str, Any],
         Whether it was enqueued: False when a job with this id exists already.
     """
     try:
-        JsonQueue(spec.queue, connection=connection).enqueue_call(
-            spec.function,
-            args=args,
-            timeout=spec.timeout_s,
-            result_ttl=spec.result_ttl_s,
-            failure_ttl=spec.failure_ttl_s,
-            # RQ would put the arguments into the description, and the description into every log line.
-            description=spec.function,
-            retry=Retry(len(spec.retry_after_s), list(spec.retry_after_s)) if spec.retry_after_s else None,
-            job_id=job_id,
-            unique=job_id is not None,
-        )
+        JsonQueue(spec.queue, connection=connection).enqueue_call(**spec.call(args, job_id, Retry))
     except DuplicateJobError:
         return False
     return True

@@ -20,7 +20,7 @@ from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 from rq_scheduler import Scheduler
 
-from broker.jobs import REAP, RECONCILE, JobSpec, QueueName
+from broker.jobs import REAP, RECONCILE, RELAY, JobSpec, QueueName
 from broker.logs import configure
 from broker.redis import connect
 from broker.settings import Settings
@@ -33,7 +33,8 @@ PAUSE_S = 1.0
 
 def periodic(settings: Settings) -> tuple[tuple[JobSpec, int], ...]:
     """The periodic jobs and their periods in seconds."""
-    return (REAP, settings.reap_interval_s), (RECONCILE, settings.reconcile_interval_s)
+    always = (REAP, settings.reap_interval_s), (RECONCILE, settings.reconcile_interval_s)
+    return (*always, (RELAY, settings.relay_interval_s)) if settings.notify_url else always
 
 
 def job_id(spec: JobSpec) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from broker.cli import accounts, credentials, explain, keys_and_tokens, leases, processes, status
+from broker.cli import accounts, credentials, explain, keys_and_tokens, leases, notifications, processes, status
 from broker.cli.demo import demo
+from broker.cli.doctor import doctor
+from broker.cli.reconcile import reconcile
 from broker.cli.session import printable
 from broker.cli.simulate import simulate_zoom
 from broker.errors import ZoomPoolError
@@ -50,7 +52,10 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(leases.app, name="leases")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(status.pools_app, name="pools")
+app.add_typer(notifications.app, name="notifications")
 app.command("explain")(explain.explain)
+app.command("reconcile")(reconcile)
+app.command("doctor")(doctor)
 app.command("serve")(processes.serve)
 app.command("worker")(processes.worker)
 app.command("scheduler")(processes.scheduler)

@@ -75,6 +75,11 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Zoom refused to let this host make meetings; the account's reason holds the code.",
         "Explain that code, put it right at Zoom, then: zoompool accounts activate ACCOUNT.",
     ),
+    "foreign_meeting": Explanation(
+        "reason of a quarantine",
+        "A meeting runs on this host that nobody leased here: started by hand, or by another installation.",
+        "Nothing: the host returns when that meeting is over. Hosts of a pool should be used by the pool alone.",
+    ),
     "limited": _state(
         "The host used up the meetings that Zoom lets one user create in a day.",
         "Nothing: it comes back at 00:00 UTC by itself. If that happens often, add hosts.",
@@ -149,6 +154,19 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A stored secret was encrypted with a key that is not configured.",
         "Put the old key behind the new one in ZOOMPOOL_SECRET_KEYS, or save the credential again.",
     ),
+    "address_refused": _error(
+        "The host of ZOOMPOOL_NOTIFY_URL leads to an address inside a private network, where requests must not go.",
+        "If the web app is meant to be there, add its host to ZOOMPOOL_NOTIFY_ALLOWED_HOSTS.",
+    ),
+    "not_delivered": _error(
+        "The web app did not take a notification. It is repeated for about a day, then it is a dead letter.",
+        "See that the address answers 2xx within ten seconds; then 'zoompool notifications dead' and 'redeliver'.",
+    ),
+    "unknown_letter": _error("No dead letter has this id.", "See 'zoompool notifications dead'."),
+    "guard_lost": _error(
+        "A periodic run was stopped because it could not show any more that it is the only one at work on its pool.",
+        "Nothing: the next run goes on where it stopped. If that repeats, Redis answers too slowly: zoompool doctor.",
+    ),
     "unknown_lease": _error(
         "No such lease runs, and no outcome of it is known.", "See 'zoompool leases list'; outcomes are kept for a day."
     ),
@@ -189,6 +207,72 @@ EXPLANATIONS: dict[str, Explanation] = {
     "pool_exhausted": _error(
         "Every host of the pool is taken, so the lesson could not start.",
         "Start it again after the time in Retry-After. See 'zoompool status'; if that happens every day, add accounts.",
+    ),
+    "pool_empty": _error(
+        "The pool has no account at all, so nothing can start on it.",
+        "Add one with 'zoompool accounts add', or correct ZOOMPOOL_DEFAULT_POOL.",
+    ),
+    "start_lapsed": _error(
+        "The start's claim came to its end before a worker made the meeting, and the caller's wait was over.",
+        "Start again. If that repeats, see that 'zoompool worker create' runs, and enough of them.",
+    ),
+    "start_failed": _error(
+        "The meeting could not be made, for a reason that has no code of its own here.",
+        "See the worker's log, and 'zoompool leases show LESSON'.",
+    ),
+    "owner_quota": _error(
+        "The teacher holds as many lessons as ZOOMPOOL_MAX_LEASES_PER_OWNER allows.",
+        "End one of them: GET /api/me/ lists them, and 'zoompool leases list' shows who holds what.",
+    ),
+    "lesson_of_another_teacher": _error(
+        "The lesson is held by, or belongs to, somebody else than the caller.",
+        "See whose it is with 'zoompool leases show LESSON'; lesson ids must not be shared by teachers.",
+    ),
+    "lesson_unknown": _error(
+        "Nothing is known of this lesson: it was never started, or it ended more than a day ago.",
+        "Check the lesson's id; start it to make it known.",
+    ),
+    "owner_missing": _error(
+        "Somebody with the role service or ops started a lesson without saying whose it is.",
+        'Name the teacher in the body: {"owner": "17"}.',
+    ),
+    "idempotency_key_reused": _error(
+        "The same Idempotency-Key came with another body, so it is not a repetition.",
+        "Use a new key for each new lesson, and the same body when repeating.",
+    ),
+    "not_authenticated": _error(
+        "The request has no bearer token.", "Send 'Authorization: Bearer TOKEN'; for trying out: zoompool token."
+    ),
+    "token_invalid": _error(
+        "The token is expired, is signed with another key, or lacks user_id or exp.",
+        "Compare ZOOMPOOL_JWT_KEY and ZOOMPOOL_JWT_ALGORITHM with the web app's, and the clocks of both machines.",
+    ),
+    "keys_unavailable": _error(
+        "The address of the signing keys (JWKS) does not answer and no key of it is known, so no token can be checked.",
+        "See that ZOOMPOOL_JWT_JWKS_URL answers from the API's machine with a set of RS256 keys.",
+    ),
+    "role_required": _error(
+        "The route is for operators or for the web app itself.",
+        "Use a token with the claim role that the answer names: zoompool token --role ops.",
+    ),
+    "invalid_request": _error(
+        "Something in the request has the wrong form; 'errors' in the answer names the fields.",
+        "Compare the request with the service's /docs.",
+    ),
+    "too_large": _error(
+        "The body is larger than ZOOMPOOL_REQUEST_MAX_BYTES, or for webhooks ZOOMPOOL_WEBHOOK_MAX_BYTES.",
+        "Send less at a time.",
+    ),
+    "not_found": _error(
+        "There is no such route; the webhook's exists only while ZOOMPOOL_WEBHOOK_SECRET is set.",
+        "Compare the address with the service's /docs.",
+    ),
+    "method_not_allowed": _error(
+        "The route exists, but not for this method.", "See the header Allow of the answer, or the service's /docs."
+    ),
+    "internal_error": _error(
+        "An error that nobody foresaw.",
+        "Look for the answer's request_id in the API's log, and report what stands there.",
     ),
     "subscription_expired": _error(
         "The teacher's subscription is over, so the teacher cannot start lessons.", "Renew it in the web app."

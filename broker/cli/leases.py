@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from typing import Annotated, Any
 
 import typer
@@ -97,13 +100,14 @@ def list_leases(
         print_json([lease_fields(lease) for lease in found])
         return
     print_table(
-        ("lease", "lesson", "owner", "phase", "age", "left", "meeting"),
+        ("lease", "lesson", "owner", "phase", "since", "age", "left", "meeting"),
         (
             (
                 lease.id,
                 lease.lesson,
                 lease.owner,
                 f"{lease.phase}/{lease.was}" if lease.was else lease.phase,
+                clock(lease.granted_ms, here.settings),
                 span(lease.now_ms - lease.granted_ms),
                 span(lease.deadline_ms - lease.now_ms) if lease.deadline_ms else "-",
                 lease.meeting_id or "",
@@ -180,9 +184,17 @@ def release(
     force: Annotated[
         bool, typer.Option("--force", help="Free the slot now, although a meeting may exist at Zoom.")
     ] = False,
+    by: Annotated[
+        str, typer.Option("--by", help="Who does it; the name of this machine's user when absent.", show_default=False)
+    ] = "",
     pool: PoolOption = "",
 ) -> None:
-    """Free a slot now, without asking Zoom. Refused without --force while a meeting may exist."""
+    """Free a slot now, without asking Zoom. Refused without --force while a meeting may exist.
+
+    Who did it and why is kept with the lesson's outcome and in the event stream.
+    """
+    if not reason.strip():
+        raise typer.BadParameter("say why: somebody will ask", param_hint="--reason")
     with session(pool) as here:
         found = _running(here, lease)
         if found.phase is not Phase.CLAIMED and not force:
@@ -190,7 +202,10 @@ def release(
         # Without --force the phase is checked again where it cannot change: a worker may have begun meanwhile.
         (change,) = here.run(
             here.pool.release(
-                [found.id], ReleaseReason.FORCED, detail=reason, only_phase=None if force else Phase.CLAIMED
+                [found.id],
+                ReleaseReason.FORCED,
+                detail=f"{by or _user()}: {reason}",
+                only_phase=None if force else Phase.CLAIMED,
             )
         )
         if change is Change.REFUSED:
@@ -200,6 +215,14 @@ def release(
     typer.echo(f"lease {found.id}: released, slot {found.id.slot} is given back")
     if found.meeting_id:
         typer.echo(f"meeting {found.meeting_id} was not touched: see at Zoom that it does not run any more", err=True)
+
+
+def _user() -> str:
+    """Whoever is logged in, as far as the machine can tell."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):  # a container may run under a number that has no name
+        return f"user {os.getuid()}@{socket.gethostname()}"
 
 
 def _running(here: Session, lease: str) -> Lease:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -11,6 +15,8 @@ from broker.jobs import QueueName
 
 GRACE_S = 5
 """Beyond the longest wait of a caller, before a stopping server cuts connections."""
+COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus-client reads this one when it is imported, so it is set before the processes start."""
 
 
 def serve(
@@ -22,18 +28,33 @@ def serve(
     import uvicorn
 
     settings = settings_with_logging()
-    uvicorn.run(
-        "api.app:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        # Access logs would hold lesson ids by the thousand and repeat what /metrics counts.
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=int(settings.wait_max_s) + GRACE_S,
-    )
+    with counts_of(workers):
+        uvicorn.run(
+            "api.app:create_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            # The service writes its own lines, with route templates in them instead of ids.
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.wait_max_s) + GRACE_S,
+        )
+
+
+@contextmanager
+def counts_of(workers: int) -> Iterator[None]:
+    """Let several processes share what they count for /metrics, in a folder that lives as long as they do."""
+    if workers == 1 or os.environ.get(COUNTS):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="zoompool-metrics-") as folder:
+        os.environ[COUNTS] = folder
+        try:
+            yield
+        finally:
+            del os.environ[COUNTS]
 
 
 def worker(queue: Annotated[QueueName, typer.Argument(help="The one queue to work on.")]) -> None:

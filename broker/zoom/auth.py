@@ -51,6 +51,7 @@ class _Held:
 
     token: str
     sealed: str
+    scope: str
 
 
 class TokenSource:
@@ -107,6 +108,20 @@ class TokenSource:
             flight.add_done_callback(lambda done: self._landed((credential, refresh_of), done))
         # Shielded, because a caller that gives up must not take the others' token away.
         return await asyncio.shield(flight)
+
+    async def scopes(self, credential: Credential) -> frozenset[str]:
+        """The scopes that this OAuth app has now; empty if Zoom does not tell.
+
+        A token keeps the scopes that it was issued with, so a new one is fetched, for everybody.
+
+        Raises:
+            ZoomError: Zoom gives no token.
+            BrokerUnavailable: Redis does not answer.
+        """
+        held = await self._read(credential)
+        await self.token(credential, refresh_of=held.token if held else None)
+        fresh = await self._read(credential)
+        return frozenset(fresh.scope.split()) if fresh else frozenset()
 
     async def aclose(self) -> None:
         """Stop refreshes under way; call it before the HTTP client is closed."""
@@ -194,7 +209,7 @@ class TokenSource:
             return None
         if entry["app"] != _app(credential):
             return None  # The credential was given a new app under its old name.
-        return _Held(entry["token"], sealed)
+        return _Held(entry["token"], sealed, entry.get("scope", ""))
 
     async def _take_guard(self, credential: Credential, nonce: str) -> bool:
         key = keys.token_refresh(credential.name)
@@ -219,7 +234,8 @@ class TokenSource:
                     pipe.multi()
                     pipe.delete(guard)
                     if answer is not None:
-                        entry = {"token": answer.access_token.get_secret_value(), "app": _app(credential)}
+                        token = answer.access_token.get_secret_value()
+                        entry = {"token": token, "app": _app(credential), "scope": answer.scope}
                         pipe.set(keys.token(credential.name), self._box.seal(json.dumps(entry)), px=_life_ms(answer))
                     await pipe.execute()
                 except WatchError:

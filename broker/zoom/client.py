@@ -44,6 +44,7 @@ class ZoomClient:
     """
 
     def __init__(self, http: httpx.AsyncClient, tokens: TokenSource, settings: Settings) -> None:
+        self._tokens = tokens
         self._transport = Transport(http, tokens, api_base=settings.zoom_api_base, timeout_s=settings.zoom_timeout_s)
 
     async def create_meeting(self, credential: Credential, host: str, request: CreateMeeting) -> Meeting:
@@ -144,6 +145,15 @@ class ZoomClient:
                 deadline, credential, "GET", f"/users/{_host(host)}", repeat=Repeat.SAFE
             )
         return read(User, response)
+
+    async def scopes(self, credential: Credential) -> frozenset[str]:
+        """The OAuth scopes that this app has now; empty if Zoom does not tell. Fetches a new token.
+
+        Raises:
+            ZoomError: `zoom_credential_rejected` if Zoom refuses the app.
+        """
+        async with self._transport.deadline(f"get the scopes of credential {credential.name!r}"):
+            return await self._tokens.scopes(credential)
 
     async def _get_meeting(self, deadline: Deadline, credential: Credential, meeting_id: int) -> Meeting:
         response = await self._transport.call(

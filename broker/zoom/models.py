@@ -168,6 +168,16 @@ class User(_Answer):
         """Whether Zoom will let this user host meetings."""
         return self.status == "active" and self.type in (UserType.BASIC, UserType.LICENSED)
 
+    def most_meetings(self, licensed: int) -> int:
+        """How many meetings Zoom lets this user run at a time.
+
+        Args:
+            licensed: what the plan of the Zoom account grants a Licensed user; users do not tell their plan.
+        """
+        if not self.can_host:
+            return 0
+        return 1 if self.type == UserType.BASIC else licensed
+
 
 class MeetingPage(_Answer):
     """One page of a meeting list."""
@@ -182,3 +192,5 @@ class TokenAnswer(_Answer):
     access_token: SecretStr = Field(min_length=1)
     expires_in: float = Field(gt=0)
     """Seconds."""
+    scope: Text = ""
+    """What the app may do, parted by spaces."""

@@ -66,6 +66,7 @@ async def school(aredis: redis.asyncio.Redis, redis_url: str, monkeypatch: pytes
             "ZOOMPOOL_ATTEMPT_TTL_S": "0.8",
             "ZOOMPOOL_CREATE_TTL_S": "5",
             "ZOOMPOOL_RECONCILE_GRACE_S": "0",
+            "ZOOMPOOL_RECONCILE_LOOK_GAP_S": "0",
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)

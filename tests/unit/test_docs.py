@@ -144,6 +144,7 @@ def test_broker_readme_lists_every_key() -> None:
         pool.base + Keys.ACCOUNT + "{id}",
         pool.base + Keys.OUTCOME + "{lesson}",
         pool.guard("{job}"),
+        pool.base + "stray:{meeting}",
         keys.POOLS,
         keys.CREDENTIALS,
         keys.credential("name").replace("name", "{name}"),

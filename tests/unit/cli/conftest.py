@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 import redis as redis_py
 import structlog
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from broker.cli import app
 from broker.client import Broker
 from broker.operations import Pool
 from broker.settings import Settings
+from broker.testing.zoom_simulator import AppSpec, HostSpec, SimulatorSettings, ZoomSimulator
 from tests.unit.cli.running import JWT_KEY, KEY, SECRET, Run, ok
 
 
@@ -62,3 +65,30 @@ def pool(broker: Broker, zoompool: Run) -> Pool:
     ok(zoompool("accounts", "add", "host-1", "--email", "one@school.example"))
     ok(zoompool("accounts", "add", "host-2", "--email", "two@school.example", "--capacity", "2"))
     return broker.pool("default")
+
+
+@pytest.fixture
+def zoom() -> ZoomSimulator:
+    """A Zoom that knows the two hosts of the pool."""
+    return ZoomSimulator(
+        SimulatorSettings(
+            hosts=(HostSpec(email="one@school.example"), HostSpec(email="two@school.example", capacity=2)),
+            apps=(AppSpec(client_id="cli", client_secret=SecretStr(SECRET)),),
+        )
+    )
+
+
+@pytest.fixture
+async def beside_zoom(
+    zoompool: Run, pool: Pool, zoom: ZoomSimulator
+) -> AsyncIterator[Callable[..., Awaitable[Result]]]:
+    """Run a command while the simulated Zoom is up, which lives in this thread's event loop."""
+    async with zoom.serving() as base_url:
+        addresses = {"ZOOMPOOL_ZOOM_OAUTH_BASE": base_url, "ZOOMPOOL_ZOOM_API_BASE": f"{base_url}/v2"}
+
+        def run(*arguments: str, env: dict[str, str | None] | None = None) -> Awaitable[Result]:
+            return asyncio.to_thread(zoompool, *arguments, env={**addresses, **(env or {})})
+
+        account_id = zoom.settings.apps[0].account_id
+        ok(await run("credentials", "add", "default", "--account-id", account_id, "--client-id", "cli"))
+        yield run

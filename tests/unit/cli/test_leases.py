@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import redis as redis_py
 
@@ -25,7 +26,9 @@ def test_leases_are_listed_suspects_first(zoompool: Run, broker: Broker, pool: P
     assert [entry["lesson"] for entry in json.loads(ok(zoompool("leases", "list", "--suspect", "--json")))] == [
         "lesson-2"
     ]
-    assert "suspect/creating" in ok(zoompool("leases", "list"))
+    text = ok(zoompool("leases", "list", env={"ZOOMPOOL_TIMEZONE": "Europe/Moscow"}))
+    for part in ("suspect/creating", "teacher-1", "since", "MSK", "age"):
+        assert part in text
 
 
 def test_a_lease_is_found_by_its_id_its_lesson_and_its_meeting(zoompool: Run, broker: Broker, pool: Pool) -> None:
@@ -71,13 +74,31 @@ def test_release_without_force_refuses_while_a_meeting_may_exist(zoompool: Run, 
 def test_a_forced_release_frees_now_and_is_recorded(zoompool: Run, broker: Broker, pool: Pool) -> None:
     lease = claim(broker, pool, "lesson-1")
     make_ready(broker, pool, lease, 89012345678)
-    result = zoompool("leases", "release", str(lease.id), "--force", "--reason", "host's laptop stolen")
+    reason = "host's laptop stolen"
+    result = zoompool("leases", "release", str(lease.id), "--force", "--reason", reason, "--by", "olga")
     ok(result)
     assert "meeting 89012345678 was not touched" in result.stderr
     assert broker.run(pool.status()).free == 3
     (event, *_) = broker.run(pool.events(count=1))
     assert event.type == "lease.released"
-    assert (event.fields["reason"], event.fields["detail"]) == ("forced", "host's laptop stolen")
+    assert (event.fields["reason"], event.fields["detail"]) == ("forced", "olga: host's laptop stolen")
+    assert (event.lesson, event.fields["owner"], event.fields["phase"]) == ("lesson-1", "teacher-1", "ready")
+
+
+def test_a_forced_release_names_the_user_of_the_machine_when_nobody_is_named(
+    zoompool: Run, broker: Broker, pool: Pool
+) -> None:
+    lease = claim(broker, pool, "lesson-1")
+    ok(zoompool("leases", "release", str(lease.id), "--reason", "test", env={"LOGNAME": "olga"}))
+    outcome = broker.run(pool.find_lesson("lesson-1")).outcome
+    assert outcome is not None
+    assert outcome.detail == f"olga@{socket.gethostname()}: test"
+
+
+def test_a_release_without_a_reason_is_refused(zoompool: Run, broker: Broker, pool: Pool) -> None:
+    lease = claim(broker, pool, "lesson-1")
+    assert zoompool("leases", "release", str(lease.id), "--force", "--reason", " ").exit_code == 2
+    assert broker.run(pool.find_lease(lease.id)).lease is not None
 
 
 def test_a_second_release_says_that_the_lease_is_over(zoompool: Run, broker: Broker, pool: Pool) -> None:

@@ -1,0 +1,83 @@
+"""What the service works with: opened once when it starts, closed when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import redis.asyncio
+
+from api.auth import Authenticator
+from api.jobs import Jobs
+from api.lessons import Lessons
+from api.metrics import Metrics
+from broker.client import AsyncBroker
+from broker.events import BLOCK_S, EventHub
+from broker.redis import connect, connect_async
+from broker.secrets import SecretBox
+from broker.settings import Settings
+
+STOP_AGAIN_S = 0.1
+
+
+@dataclass(frozen=True)
+class Services:
+    """The means of every request; `api.deps` hands them to routes one by one."""
+
+    settings: Settings
+    broker: AsyncBroker
+    box: SecretBox
+    jobs: Jobs
+    hub: EventHub
+    lessons: Lessons
+    authenticator: Authenticator
+    metrics: Metrics
+    listener: redis.asyncio.Redis
+    """The hub's; here only to be closed."""
+
+
+def make_services(settings: Settings) -> Services:
+    """Put everything together; no connection is opened before the first use.
+
+    Raises:
+        ConfigurationError: a setting is missing or unsafe.
+    """
+    box = SecretBox(settings.secret_keys)
+    commands = connect_async(settings)
+    broker = AsyncBroker(commands, settings)
+    listener = connect_async(settings, blocking_s=BLOCK_S)
+    hub = EventHub(listener, commands)
+    jobs = Jobs(connect(settings, decode_responses=False))
+    metrics = Metrics()
+    return Services(
+        settings=settings,
+        broker=broker,
+        box=box,
+        jobs=jobs,
+        hub=hub,
+        lessons=Lessons(broker, hub, jobs, box, metrics),
+        authenticator=Authenticator(settings),
+        metrics=metrics,
+        listener=listener,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(services: Services) -> AsyncIterator[None]:
+    """Listen to the pools' events as long as the service runs, and close every connection in the end."""
+    listening = asyncio.create_task(services.hub.run(), name="event listener")
+    try:
+        yield
+    finally:
+        while not listening.done():
+            # Again if need be: a cancellation that meets redis-py in the middle of connecting gets lost there.
+            listening.cancel()
+            await asyncio.wait({listening}, timeout=STOP_AGAIN_S)
+        await services.hub.aclose()
+        await services.listener.aclose()
+        await services.authenticator.aclose()
+        await services.broker.redis.aclose()
+        services.jobs.close()
+        services.metrics.close()
