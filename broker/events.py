@@ -17,6 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from broker.client import translated
+from broker.errors import ScriptError
 from broker.keys import Keys
 from broker.operations import read_event
 
@@ -129,9 +130,16 @@ class EventHub:
         for stream, entries in answer.items() if isinstance(answer, dict) else answer or ():
             pool = pools[stream]
             for id, fields in entries:
-                event = read_event(pool, id, fields)
-                for watch in self._watches.get((pool, event.lesson), ()):
-                    watch.wake()
+                try:
+                    event = read_event(pool, id, fields)
+                except ScriptError as error:
+                    # Foreign data in one pool must not make the waiters of all of them deaf.
+                    log.error("an event cannot be read", pool=pool, entry=id, error=str(error))
+                    continue
+                # A slot came free, perhaps: those who are next in line are named, and nobody else is woken.
+                for lesson in (event.lesson, *event.fields.get("wake", "").split()):
+                    for watch in self._watches.get((pool, lesson), ()):
+                        watch.wake()
             if pool in self._positions:
                 self._positions[pool] = entries[-1][0]
 

@@ -1,0 +1,222 @@
+"""Both runners, blocking and async, behave alike: towards a Redis that works, and towards one in trouble."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import pytest
+import redis as redis_py
+
+from broker.client import AsyncBroker, Broker
+from broker.errors import BrokerMisconfigured, BrokerUnavailable, ScriptError, ZoomPoolError
+from broker.models import Account, Change, Granted, ReleaseReason
+from broker.operations import Operation
+from broker.redis import connect, connect_async
+from broker.settings import Settings
+from broker.testing.environment import private_settings
+from broker.testing.redis_server import RedisServer
+
+T = TypeVar("T")
+
+PASSWORD = "made-up-password"
+SHORT_S = 0.5
+
+
+class Runner(Protocol):
+    """What the tests need of either broker; `run` is awaitable for both."""
+
+    settings: Settings
+    pool: Callable[..., Any]
+
+    async def run(self, operation: Operation[T]) -> T: ...
+
+
+class Blocking:
+    """`Broker` with the other one's face."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.connection = connect(settings)
+        self._broker = Broker(self.connection, settings)
+        self.pool = self._broker.pool
+
+    async def run(self, operation: Operation[T]) -> T:
+        return self._broker.run(operation)
+
+    async def aclose(self) -> None:
+        self.connection.close()
+
+
+class Async:
+    """`AsyncBroker` and its connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.connection = connect_async(settings)
+        self._broker = AsyncBroker(self.connection, settings)
+        self.pool = self._broker.pool
+
+    async def run(self, operation: Operation[T]) -> T:
+        return await self._broker.run(operation)
+
+    async def aclose(self) -> None:
+        await self.connection.aclose()
+
+
+KINDS = [Blocking, Async]
+
+
+@pytest.fixture(params=KINDS, ids=["blocking", "async"])
+def kind(request: pytest.FixtureRequest) -> Any:
+    """Which runner."""
+    return request.param
+
+
+@contextlib.asynccontextmanager
+async def made(kind: Any, url: str, **changes: Any) -> AsyncIterator[Any]:
+    runner = kind(private_settings(url, "http://zoom.invalid", {"redis_timeout_s": 5, **changes}))
+    try:
+        yield runner
+    finally:
+        await runner.aclose()
+
+
+@pytest.fixture
+async def runner(kind: Any, redis_url: str) -> AsyncIterator[Any]:
+    async with made(kind, redis_url) as runner:
+        await runner.run(runner.pool().register())
+        await runner.run(runner.pool().add_account(Account("host-1", "host-1@school.example", "", "default", 1)))
+        yield runner
+
+
+async def failure(runner: Any, operation: Operation[Any] | None = None) -> ZoomPoolError:
+    """The error of an operation."""
+    with pytest.raises(ZoomPoolError) as caught:
+        await runner.run(operation or runner.pool().claim("algebra", "anna"))
+    assert PASSWORD not in str(caught.value)
+    return caught.value
+
+
+async def test_whole_life_of_a_lease(runner: Any) -> None:
+    pool = runner.pool()
+    claim = await runner.run(pool.claim("algebra", "anna", topic="Algebra"))
+    assert claim.outcome is Granted.GRANTED
+    began = await runner.run(pool.begin_creating(claim.lease.id, "attempt"))
+    assert began.change is Change.DONE
+    assert (await runner.run(pool.claim("biology", "boris"))).outcome is Granted.BUSY
+    assert (await runner.run(pool.find_lesson("algebra"))).lease.id == claim.lease.id
+    assert await runner.run(pool.release([claim.lease.id], ReleaseReason.ENDED)) == (Change.DONE,)
+    assert (await runner.run(pool.find_lesson("algebra"))).outcome.reason is ReleaseReason.ENDED
+    assert (await runner.run(pool.status())).free == 1
+
+
+async def test_flushed_scripts_go_unnoticed(runner: Any, redis: redis_py.Redis) -> None:
+    for number in range(5):
+        redis.script_flush()
+        claim = await runner.run(runner.pool().claim(f"lesson-{number}", "anna"))
+        assert claim.outcome is Granted.GRANTED
+        await runner.run(runner.pool().release([claim.lease.id], ReleaseReason.ENDED))
+
+
+async def test_error_of_a_script_is_named_with_the_script(runner: Any) -> None:
+    found = runner.pool()._find("nothing", "algebra")
+    error = await failure(runner, found)
+    assert isinstance(error, ScriptError)
+    assert "UNKNOWN_KIND" in str(error)
+    assert "find" in str(error)
+
+
+async def test_server_that_is_not_there(kind: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    async with made(kind, f"redis://:{PASSWORD}@127.0.0.1:{port}/0") as runner:
+        assert isinstance(await failure(runner), BrokerUnavailable)
+
+
+async def test_server_that_never_answers_costs_two_time_outs_at_most(kind: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://:{PASSWORD}@127.0.0.1:{silent.getsockname()[1]}/0"
+        async with made(kind, url, redis_timeout_s=SHORT_S) as runner:
+            began = time.monotonic()
+            assert isinstance(await failure(runner), BrokerUnavailable)
+            # One try and one more; the rest is for a machine that is busy.
+            assert time.monotonic() - began < 2 * SHORT_S + 10
+
+
+async def test_connection_that_was_cut_is_made_anew_unnoticed(runner: Any, redis: redis_py.Redis) -> None:
+    await runner.run(runner.pool().status())
+    mine: Any = redis.client_id()
+    redis.client_kill_filter(_type="normal", skipme=True)
+    assert mine == redis.client_id()
+    assert (await runner.run(runner.pool().claim("algebra", "anna"))).outcome is Granted.GRANTED
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server that a test may bring into trouble."""
+    with RedisServer(fsync="no") as server:
+        yield server
+
+
+@pytest.fixture
+async def own(kind: Any, own_server: RedisServer) -> AsyncIterator[Any]:
+    async with made(kind, own_server.url) as runner:
+        await runner.run(runner.pool().add_account(Account("host-1", "host-1@school.example", "", "default", 1)))
+        yield runner
+
+
+@contextlib.contextmanager
+def operator(server: RedisServer) -> Iterator[redis_py.Redis]:
+    with redis_py.Redis.from_url(server.url, socket_timeout=10) as connection:
+        yield connection
+
+
+async def test_server_without_memory_left_is_misconfigured(own: Any, own_server: RedisServer) -> None:
+    with operator(own_server) as connection:
+        connection.config_set("maxmemory", 1)
+        connection.config_set("maxmemory-policy", "noeviction")
+    # Not a claim: a script whose first write needs no memory may finish, so that no half of it is done.
+    error = await failure(own, own.pool().register())
+    assert isinstance(error, BrokerMisconfigured)
+    assert "memory" in str(error)
+
+
+async def test_replica_is_misconfigured(own: Any, own_server: RedisServer) -> None:
+    with operator(own_server) as connection, socket.create_server(("127.0.0.1", 0)) as primary:
+        connection.execute_command("REPLICAOF", "127.0.0.1", primary.getsockname()[1])
+        assert isinstance(await failure(own), BrokerMisconfigured)
+        connection.execute_command("REPLICAOF", "NO", "ONE")
+    assert (await own.run(own.pool().claim("algebra", "anna"))).outcome is Granted.GRANTED
+
+
+async def test_server_that_was_killed_is_unavailable_and_back_with_all_it_knew(
+    own: Any, own_server: RedisServer
+) -> None:
+    claim = await own.run(own.pool().claim("algebra", "anna"))
+    own_server.kill()
+    assert isinstance(await failure(own), BrokerUnavailable)
+    own_server.start()
+    assert (await own.run(own.pool().claim("algebra", "anna"))).lease.id == claim.lease.id
+
+
+async def test_wrong_password_is_said_and_not_shown(kind: Any, own_server: RedisServer) -> None:
+    with operator(own_server) as connection:
+        connection.config_set("requirepass", "another-made-up-password")
+        url = f"unix://:{PASSWORD}@{own_server.socket}"
+        async with made(kind, url) as runner:
+            assert isinstance(await failure(runner), BrokerUnavailable | BrokerMisconfigured)
+
+
+async def test_frozen_server_costs_two_time_outs_at_most(kind: Any, own_server: RedisServer) -> None:
+    async with made(kind, own_server.url, redis_timeout_s=SHORT_S) as runner:
+        await runner.run(runner.pool().status())
+        own_server.pause()
+        try:
+            assert isinstance(await failure(runner), BrokerUnavailable)
+        finally:
+            own_server.resume()
+        assert (await runner.run(runner.pool().status())).slots == 0
