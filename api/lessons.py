@@ -261,7 +261,8 @@ def raise_failure(outcome: Outcome) -> None:
     Raises:
         Problem: 502, with Zoom's reason as its code.
     """
-    if outcome.reason is ReleaseReason.FAILED:
+    # When the host was at fault and all others are in use, a claim says best when to come back.
+    if outcome.reason is ReleaseReason.FAILED and outcome.detail != "pool_exhausted":
         known = outcome.detail in PROBLEMS
         raise Problem(outcome.detail if known else "start_failed", status=PROBLEMS["start_failed"].status)
 

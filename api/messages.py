@@ -87,6 +87,11 @@ PROBLEMS: dict[str, Text] = {
     "zoom_rate_limited": Text(
         502, "К Zoom слишком много запросов, попробуйте через минуту", "Zoom gets too many calls; try again in a minute"
     ),
+    "zoom_rate_budget": Text(
+        502,
+        "Сейчас начинается слишком много уроков, попробуйте через минуту",
+        "Too many lessons start at once; try again in a minute",
+    ),
     "zoom_timeout": Text(502, "Zoom не ответил вовремя, попробуйте ещё раз", "Zoom did not answer in time; try again"),
     "zoom_unavailable": Text(502, "Zoom сейчас недоступен, попробуйте ещё раз", "Zoom is unavailable; try again"),
     "zoom_answer_unreadable": Text(

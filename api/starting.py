@@ -50,6 +50,7 @@ _FAILURES = (
     "zoom_daily_limit",
     "zoom_account_daily_limit",
     "zoom_rate_limited",
+    "zoom_rate_budget",
     "zoom_timeout",
     "zoom_unavailable",
     "zoom_answer_unreadable",

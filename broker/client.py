@@ -6,6 +6,7 @@ failure of Redis becomes one of our errors stands once here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,7 +14,9 @@ from typing import Any, TypeVar
 import redis
 import redis.asyncio
 from redis.exceptions import (
+    AuthenticationError,
     ConnectionError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -22,11 +25,14 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from broker.errors import BrokerMisconfigured, BrokerUnavailable, ScriptError
+from broker.errors import BrokerMisconfigured, BrokerUnavailable, PoolDamaged, ScriptError
 from broker.operations import Operation, Pool, pools
 from broker.settings import Settings
 
 T = TypeVar("T")
+
+_DAMAGED = re.compile(r"DAMAGED (?P<key>\S+) (?P<what>[^;]*);")
+"""How `damaged` in `lua/include_lease.lua` says it; servers put words of their own before and behind."""
 
 
 class Broker:
@@ -51,6 +57,7 @@ class Broker:
         Raises:
             BrokerUnavailable: Redis did not answer; the effect is unknown, and repeating is safe.
             BrokerMisconfigured: Redis answers, but cannot be written to.
+            PoolDamaged: the pool's data contradict themselves; nothing was changed.
             ScriptError: the script refused its input.
         """
         with translated(operation.name):
@@ -105,7 +112,7 @@ def translated(what: str) -> Iterator[None]:
     """Turn redis-py's errors into ours; the one boundary where that happens.
 
     Raises:
-        BrokerUnavailable, BrokerMisconfigured, ScriptError: see `Broker.run`.
+        BrokerUnavailable, BrokerMisconfigured, PoolDamaged, ScriptError: see `Broker.run`.
     """
     try:
         yield
@@ -115,7 +122,19 @@ def translated(what: str) -> Iterator[None]:
         raise BrokerMisconfigured(
             f"{what}: Redis refuses writes ({error}); point REDIS_URL at a primary with free memory"
         ) from error
+    except (AuthenticationError, NoPermissionError) as error:
+        raise BrokerMisconfigured(
+            f"{what}: Redis refuses us ({type(error).__name__}); check user, password and rights in REDIS_URL"
+        ) from error
     except ResponseError as error:
+        if str(error).startswith("MISCONF"):
+            raise BrokerMisconfigured(
+                f"{what}: Redis refuses writes because it cannot save them; free its disk, see its log"
+            ) from error
+        if damage := _DAMAGED.search(str(error)):
+            raise PoolDamaged(what, damage["key"], damage["what"]) from error
+        if str(error).startswith("WRONGTYPE"):
+            raise PoolDamaged(what, "one of its keys", "is of a wrong type") from error
         raise ScriptError(what, str(error)) from error
     except (ConnectionError, TimeoutError, RedisError, OSError) as error:
         # The cause is not quoted in full: a connection error may carry the URL with its password.

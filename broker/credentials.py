@@ -46,12 +46,14 @@ async def save(redis: redis.asyncio.Redis, box: SecretBox, credential: Credentia
     if not credential.client_secret.get_secret_value():
         raise InvalidName("client_secret", "", "it is empty")
     with translated("save credential"):
+        seconds, microseconds = await redis.time()
         await redis.hset(
             key,
             mapping={
                 "account_id": credential.account_id,
                 "client_id": credential.client_id,
                 "client_secret": box.seal(credential.client_secret.get_secret_value()),
+                "saved_ms": str(seconds * 1000 + microseconds // 1000),
             },
         )
         await redis.sadd(keys.CREDENTIALS, credential.name)
@@ -72,6 +74,17 @@ async def load(redis: redis.asyncio.Redis, box: SecretBox, name: str) -> Credent
         raise UnknownCredential(name)
     secret = box.open(fields["client_secret"], f"the client secret of credential {name!r}")
     return Credential(name, fields["account_id"], fields["client_id"], SecretStr(secret))
+
+
+async def saved_ms(redis: redis.asyncio.Redis, name: str) -> int:
+    """When this credential was last saved, on Redis's clock; 0 if there is none.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with translated("load credential"):
+        saved: Any = await redis.hget(keys.credential(name), "saved_ms")
+    return int(saved or 0)
 
 
 async def names(redis: redis.asyncio.Redis) -> tuple[str, ...]:

@@ -60,6 +60,26 @@ class ScriptError(ZoomPoolError):
         super().__init__(f"script {script!r}: {message}")
 
 
+class PoolDamaged(ZoomPoolError):
+    """The data of a pool contradict themselves: a key of a wrong type, a lease that is no whole lease.
+
+    The script that met it changed nothing, and no other will until somebody has looked.
+
+    Attributes:
+        key: the Redis key that is wrong.
+    """
+
+    code = "pool_damaged"
+
+    def __init__(self, script: str, key: str, what: str) -> None:
+        self.script = script
+        self.key = key
+        super().__init__(
+            f"script {script!r} refuses the pool: {key} {what}; see all that is wrong with 'zoompool doctor', "
+            "then repair or remove that key"
+        )
+
+
 class UnknownAccount(ZoomPoolError):
     """The named account is not in the pool."""
 

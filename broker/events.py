@@ -24,7 +24,9 @@ from broker.operations import read_event
 log = structlog.get_logger(__name__)
 
 BLOCK_S = 1.0
-"""The longest wait of one read: what a pool that joins in mid-read waits at worst if the read cannot be interrupted."""
+"""The longest wait of one read: short, so that a connection that died without a word is noticed soon after."""
+INTERRUPT_AGAIN_S = 0.001
+"""First pause between two tries to interrupt a read; one that is still on its way to the server cannot be."""
 PAUSE_S = 0.2
 """Between two tries to connect again."""
 PAGE = 500
@@ -65,6 +67,7 @@ class EventHub:
         self._positions: dict[str, str] = {}
         self._watches: defaultdict[tuple[str, str], set[Watch]] = defaultdict(set)
         self._watched: defaultdict[str, int] = defaultdict(int)
+        self._reading: frozenset[str] = frozenset()  # the pools that the read under way names
         self._changed = asyncio.Event()
         self._client_id = 0
         self.connected = False
@@ -78,17 +81,15 @@ class EventHub:
         """
         watch = Watch()
         self._watched[pool] += 1
+        self._watches[pool, lesson].add(watch)
         try:
             if pool not in self._positions:
                 await self._join(pool)
-            self._watches[pool, lesson].add(watch)
-            try:
-                yield watch
-            finally:
-                self._watches[pool, lesson].discard(watch)
-                if not self._watches[pool, lesson]:
-                    del self._watches[pool, lesson]
+            yield watch
         finally:
+            self._watches[pool, lesson].discard(watch)
+            if not self._watches[pool, lesson]:
+                del self._watches[pool, lesson]
             self._watched[pool] -= 1
             if not self._watched[pool]:
                 del self._watched[pool]
@@ -99,9 +100,12 @@ class EventHub:
             newest: Any = await self._commands.xrevrange(Keys(pool).events, count=1)
             self._positions.setdefault(pool, newest[0][0] if newest else "0-0")
             self._changed.set()
-            if self._client_id:
+            pause_s = INTERRUPT_AGAIN_S
+            while self._reading and pool not in self._reading:
                 # The listener is in the middle of a read that does not name this pool: make that read return.
                 await self._commands.client_unblock(self._client_id)
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
 
     async def run(self) -> None:
         """Listen until cancelled; errors are logged and survived."""
@@ -116,7 +120,6 @@ class EventHub:
                 if self.connected:
                     log.warning("event listener lost its connection", error=type(error).__name__)
                 self.connected = False
-                self._client_id = 0
                 await asyncio.sleep(PAUSE_S)
 
     async def _read(self) -> None:
@@ -126,7 +129,11 @@ class EventHub:
             return
         streams: dict[Any, Any] = {Keys(pool).events: position for pool, position in self._positions.items()}
         pools = {Keys(pool).events: pool for pool in self._positions}
-        answer: Any = await self._listener.xread(streams, count=PAGE, block=int(BLOCK_S * 1000))
+        self._reading = frozenset(self._positions)
+        try:
+            answer: Any = await self._listener.xread(streams, count=PAGE, block=int(BLOCK_S * 1000))
+        finally:
+            self._reading = frozenset()
         for stream, entries in answer.items() if isinstance(answer, dict) else answer or ():
             pool = pools[stream]
             for id, fields in entries:

@@ -1,28 +1,26 @@
 """Holds a pool against its invariants and names every violation in a sentence.
 
-`read_snapshot` copies a pool in one transaction, `check` is pure. Tests check after every step, the demo at its end, an
-operator whenever something looks odd. Expired leases are no violation: they wait for the reaper.
+`broker.snapshot` copies a pool in one transaction, `check` is pure. Tests check after every step, the demo at its end,
+an operator whenever something looks odd. Expired leases are no violation: they wait for the reaper.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import redis
-
-from broker.client import Broker, translated
+from broker.client import Broker
 from broker.errors import InvalidName
-from broker.keys import Keys
 from broker.models import MAX_CAPACITY, AccountState, LeaseId, Phase
-from broker.operations import Pool
+from broker.operations import QUARTER_MS, Pool
+from broker.snapshot import Snapshot, read_snapshot
 
 LOAD = 10**14
 """What one lease on an account adds to the rank of its free slots; see `Keys.free`."""
-READS = 5
-"""How often the snapshot is taken again because it names keys that appeared while it was being read."""
+RESERVED_HEAD_START_MS = 24 * 3600 * 1000
+"""How far in front a lesson stands whose reservation is due; see `lua/include_queue.lua`."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +39,6 @@ class Violation:
         return self.text
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A pool at one moment. `slots`, `owners` and `account` hold an empty value for keys that do not exist."""
-
-    keys: Keys
-    now_ms: int
-    fence: int
-    free: Mapping[str, float]
-    leased: Mapping[str, float]
-    suspect: Mapping[str, float]
-    parked: Mapping[str, float]
-    lessons: Mapping[str, str]
-    meetings: Mapping[str, str]
-    accounts: frozenset[str]
-    slots: Mapping[str, Mapping[str, str]]
-    owners: Mapping[str, frozenset[str]]
-    account: Mapping[str, Mapping[str, str]]
-
-    @property
-    def occupied(self) -> dict[str, float]:
-        """Slots with a lease, running or suspect."""
-        return {**self.leased, **self.suspect}
-
-    def places(self, slot: str) -> list[str]:
-        """The sets that hold `slot`; one, if all is well."""
-        sets = {"free": self.free, "leased": self.leased, "suspect": self.suspect, "parked": self.parked}
-        return [name for name, members in sets.items() if slot in members]
-
-
 def violations(broker: Broker, pool: Pool) -> list[str]:
     """Everything in the data of `pool` that contradicts the invariants, in sentences.
 
@@ -79,93 +48,18 @@ def violations(broker: Broker, pool: Pool) -> list[str]:
     return [str(violation) for violation in check(read_snapshot(broker.redis, pool))]
 
 
-def read_snapshot(connection: redis.Redis, pool: Pool) -> Snapshot:
-    """Copy a pool as it is at one moment, while others go on working on it.
-
-    Names are collected first, by SCAN, so that records which no index mentions are found, too; then all is read in one
-    transaction. Records that appeared in between are asked for again, a few times; in a pool that never pauses the last
-    ones may stay unread, and are then not judged.
-
-    Args:
-        connection: a client that decodes responses.
-        pool: which one.
-
-    Raises:
-        BrokerUnavailable: Redis did not answer.
-    """
-    keys = pool.keys
-    with translated("invariants"):
-        slots = _names(connection, keys.slot(""))
-        owners = _names(connection, keys.owner(""))
-        accounts = _names(connection, keys.account(""))
-        for _ in range(READS):
-            snapshot = _read(connection, keys, sorted(slots), sorted(owners), sorted(accounts))
-            known = (len(slots), len(owners), len(accounts))
-            slots |= snapshot.occupied.keys() | {lease.rpartition("@")[0] for lease in _indexed(snapshot)}
-            owners |= {fields["owner"] for fields in snapshot.slots.values() if "owner" in fields}
-            accounts |= snapshot.accounts
-            if (len(slots), len(owners), len(accounts)) == known:
-                break
-    return snapshot
-
-
 def check(snapshot: Snapshot) -> list[Violation]:
     """Everything that contradicts the invariants; nothing, if all is well."""
     return [
+        *(Violation(key, f"{key} cannot be read: {why}") for key, why in snapshot.unreadable.items()),
         *_check_accounts(snapshot),
         *_check_members(snapshot),
         *_check_leases(snapshot),
         *_check_fences(snapshot),
         *_check_indices(snapshot),
+        *_check_queue(snapshot),
+        *_check_reservations(snapshot),
     ]
-
-
-def _names(connection: redis.Redis, prefix: str) -> set[str]:
-    found: Iterator[Any] = connection.scan_iter(match=f"{prefix}*", count=1000)
-    return {str(key).removeprefix(prefix) for key in found}
-
-
-def _read(connection: redis.Redis, keys: Keys, slots: list[str], owners: list[str], accounts: list[str]) -> Snapshot:
-    with connection.pipeline(transaction=True) as ask:
-        ask.time()
-        ask.get(keys.fence)
-        for members in (keys.free, keys.leased, keys.suspect, keys.parked):
-            ask.zrange(members, 0, -1, withscores=True)
-        ask.hgetall(keys.lessons)
-        ask.hgetall(keys.meetings)
-        ask.smembers(keys.accounts)
-        for slot in slots:
-            ask.hgetall(keys.slot(slot))
-        for owner in owners:
-            ask.smembers(keys.owner(owner))
-        for account in accounts:
-            ask.hgetall(keys.account(account))
-        answers: list[Any] = ask.execute()
-    (seconds, microseconds), fence, free, leased, suspect, parked, lessons, meetings, ids = answers[:9]
-    rest = iter(answers[9:])
-    return Snapshot(
-        keys=keys,
-        now_ms=seconds * 1000 + microseconds // 1000,
-        fence=int(fence or 0),
-        free=dict(free),
-        leased=dict(leased),
-        suspect=dict(suspect),
-        parked=dict(parked),
-        lessons=lessons,
-        meetings=meetings,
-        accounts=frozenset(ids),
-        slots={slot: next(rest) for slot in slots},
-        owners={owner: frozenset(next(rest)) for owner in owners},
-        account={account: next(rest) for account in accounts},
-    )
-
-
-def _indexed(snapshot: Snapshot) -> Iterator[str]:
-    """Every lease id that some index mentions."""
-    yield from snapshot.lessons.values()
-    yield from snapshot.meetings.values()
-    for leases in snapshot.owners.values():
-        yield from leases
 
 
 def _check_accounts(snapshot: Snapshot) -> Iterator[Violation]:
@@ -280,8 +174,8 @@ def _check_leases(snapshot: Snapshot) -> Iterator[Violation]:
         if snapshot.lessons.get(lesson) != str(id):
             was = snapshot.lessons.get(lesson)
             yield Violation(keys.lessons, f"{keys.lessons} says {was!r} for lesson {lesson!r}, whose lease is {id}")
-        if owner in snapshot.owners and str(id) not in snapshot.owners[owner]:
-            yield Violation(keys.owner(owner), f"{keys.owner(owner)} does not hold {id}")
+        if str(id) not in snapshot.owners.get(owner, "").split():
+            yield Violation(keys.owners, f"{keys.owners} does not name {id} for owner {owner!r}, who holds it")
         meeting = fields.get("meeting_id")
         if meeting and snapshot.meetings.get(meeting) != str(id):
             was = snapshot.meetings.get(meeting)
@@ -309,7 +203,7 @@ def _check_indices(snapshot: Snapshot) -> Iterator[Violation]:
     entries = [
         *((keys.lessons, "lesson", lesson, lease) for lesson, lease in snapshot.lessons.items()),
         *((keys.meetings, "meeting_id", meeting, lease) for meeting, lease in snapshot.meetings.items()),
-        *((keys.owner(owner), "owner", owner, lease) for owner, held in snapshot.owners.items() for lease in held),
+        *((keys.owners, "owner", owner, name) for owner, name in snapshot.owned() if "#" in name),
     ]
     for key, field, value, lease in entries:
         slot = lease.rpartition("@")[0]
@@ -318,3 +212,86 @@ def _check_indices(snapshot: Snapshot) -> Iterator[Violation]:
             yield Violation(key, f"{key} names {lease} for {field} {value!r}, but that lease is over")
         elif fields.get(field) != value:
             yield Violation(key, f"{key} names {lease} for {field} {value!r}, but the lease says {fields.get(field)!r}")
+
+
+def _check_queue(snapshot: Snapshot) -> Iterator[Violation]:
+    """Who waits has a ticket, a place and a moment at which it lapses, and no lease."""
+    keys = snapshot.keys
+    for lesson in snapshot.waiting.keys() | snapshot.patience.keys() | snapshot.tickets.keys():
+        key = keys.ticket(lesson)
+        fields = snapshot.tickets.get(lesson, {})
+        places = (lesson in snapshot.waiting, lesson in snapshot.patience, bool(fields))
+        if len(set(places)) > 1:
+            yield Violation(
+                key,
+                f"lesson {lesson!r} is in waiting: {places[0]}, in patience: {places[1]}, has a ticket: {places[2]}",
+            )
+        if not fields:
+            continue
+        if lesson in snapshot.lessons:
+            yield Violation(key, f"lesson {lesson!r} waits although it has lease {snapshot.lessons[lesson]}")
+        try:
+            tick, head_start_ms, until_ms = (int(fields[name]) for name in ("tick", "head_start_ms", "until_ms"))
+            int(fields["asked_ms"])
+            owner = fields["owner"]
+        except (KeyError, ValueError) as error:
+            yield Violation(key, f"{key} cannot be read: {type(error).__name__} {error}")
+            continue
+        place, earliest = snapshot.waiting.get(lesson, tick), tick - head_start_ms * 1000
+        if place not in (earliest, earliest - RESERVED_HEAD_START_MS * 1000):
+            yield Violation(keys.waiting, f"{keys.waiting} puts {lesson!r} at {place:.0f}, its ticket says {earliest}")
+        if tick > snapshot.fence:
+            yield Violation(keys.fence, f"{keys.fence} is {snapshot.fence}, but {key} was written at {tick}")
+        if snapshot.patience.get(lesson, until_ms) > until_ms:
+            yield Violation(keys.patience, f"{keys.patience} lets {lesson!r} wait past its deadline {until_ms}")
+        if lesson not in snapshot.owners.get(owner, "").split():
+            yield Violation(
+                keys.owners, f"{keys.owners} does not name {lesson!r} for owner {owner!r}, who waits for it"
+            )
+    for owner, name in snapshot.owned():
+        if "#" not in name and snapshot.tickets.get(name, {}).get("owner") != owner:
+            yield Violation(
+                keys.owners, f"{keys.owners} says that {owner!r} waits for {name!r}, which has no such ticket"
+            )
+
+
+def _check_reservations(snapshot: Snapshot) -> Iterator[Violation]:
+    """Every reservation is in the list, an unused one is to come, and the counts by quarter follow from them."""
+    keys = snapshot.keys
+    booked: Counter[str] = Counter()
+    for lesson in snapshot.reservations.keys() | snapshot.due.keys() | snapshot.reservation.keys():
+        key = keys.reservation(lesson)
+        fields = snapshot.reservation.get(lesson, {})
+        if bool(fields) != (lesson in snapshot.reservations):
+            yield Violation(
+                key, f"{key} {'exists' if fields else 'is missing'}, but {keys.reservations} says otherwise"
+            )
+        if bool(fields) and (lesson in snapshot.due) == ("used_ms" in fields):
+            yield Violation(
+                keys.due, f"{keys.due} and {key} disagree about whether {lesson!r} has used its reservation"
+            )
+        if not fields:
+            if lesson in snapshot.due:
+                yield Violation(keys.due, f"{keys.due} holds {lesson!r}, which has no reservation")
+            continue
+        try:
+            from_ms, end_ms, lapse_ms = (int(fields[name]) for name in ("from_ms", "end_ms", "lapse_ms"))
+        except (KeyError, ValueError) as error:
+            yield Violation(key, f"{key} cannot be read: {type(error).__name__} {error}")
+            continue
+        booked.update(str(quarter) for quarter in range(from_ms // QUARTER_MS, (end_ms - 1) // QUARTER_MS + 1))
+        goes_ms = end_ms if "used_ms" in fields else lapse_ms
+        if snapshot.reservations.get(lesson, goes_ms) != goes_ms:
+            yield Violation(
+                keys.reservations,
+                f"{keys.reservations} keeps {lesson!r} until {snapshot.reservations[lesson]:.0f}, not until {goes_ms}",
+            )
+        if snapshot.due.get(lesson, from_ms) != from_ms:
+            yield Violation(keys.due, f"{keys.due} has {lesson!r} from {snapshot.due[lesson]:.0f}, {key} {from_ms}")
+    for quarter in booked.keys() | snapshot.booked.keys():
+        if str(booked[quarter]) != snapshot.booked.get(quarter, "0"):
+            yield Violation(
+                keys.booked,
+                f"{keys.booked} counts {snapshot.booked.get(quarter)} reservations in quarter {quarter}, "
+                f"there are {booked[quarter]}",
+            )

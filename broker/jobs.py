@@ -91,6 +91,9 @@ REAP = JobSpec("workers.reap.reap", QueueName.PERIODIC, 30, ())
 RECONCILE = JobSpec("workers.reconcile.reconcile", QueueName.PERIODIC, 300, ())
 """`()`: ask Zoom about suspect and live leases in every pool."""
 
+PROBE = JobSpec("workers.probe.probe", QueueName.PERIODIC, 60, ())
+"""`()`: ask Zoom whether quarantined accounts may return. Runs again with the next period, so it needs no retry."""
+
 RELAY = JobSpec("workers.notify.relay", QueueName.NOTIFY, 30, ())
 """`()`: turn new events of every pool into notifications, each a job of its own. Runs again with the next period."""
 
@@ -106,7 +109,18 @@ NOTIFY = JobSpec(
 """`(fields)`: send one notification, given as `dataclasses.asdict(Notification)`. The job's id is the notification's,
 so an event that is read twice is told once. Those that failed for a day are the dead letters."""
 
-ALL = (CREATE_MEETING, REFRESH_START_URL, END_MEETING, DELETE_MEETING, WEBHOOK_EVENT, REAP, RECONCILE, RELAY, NOTIFY)
+ALL = (
+    CREATE_MEETING,
+    REFRESH_START_URL,
+    END_MEETING,
+    DELETE_MEETING,
+    WEBHOOK_EVENT,
+    REAP,
+    RECONCILE,
+    PROBE,
+    RELAY,
+    NOTIFY,
+)
 
 
 def once_per(spec: JobSpec, args: tuple[str, ...], period_s: int) -> str:

@@ -26,12 +26,20 @@ class Keys:
     SLOT = "slot:"
     LESSONS = "lessons"
     MEETINGS = "meetings"
-    OWNER = "owner:"
+    OWNERS = "owners"
     ACCOUNT = "account:"
     ACCOUNTS = "accounts"
     FENCE = "fence"
     EVENTS = "events"
     OUTCOME = "outcome:"
+    WAITING = "waiting"
+    PATIENCE = "patience"
+    TICKET = "ticket:"
+    PACE = "pace"
+    DUE = "due"
+    RESERVATIONS = "reservations"
+    RESERVATION = "reservation:"
+    BOOKED = "booked"
 
     def __init__(self, pool: str) -> None:
         self.pool = check_name("pool", pool)
@@ -75,9 +83,13 @@ class Keys:
         """HASH Zoom meeting id → lease id, no TTL. One entry for each lease whose meeting is known."""
         return self.base + self.MEETINGS
 
-    def owner(self, owner: str) -> str:
-        """SET of lease ids, no TTL: what this owner holds, for the quota. Gone when empty."""
-        return self.base + self.OWNER + owner
+    @property
+    def owners(self) -> str:
+        """HASH owner → the leases that he holds and the lessons for which he waits, with spaces between; no TTL.
+
+        The quota counts them. A lease id has a `#`, a lesson id never does.
+        """
+        return self.base + self.OWNERS
 
     def account(self, account: str) -> str:
         """HASH, no TTL: e-mail, zoom_user_id, credential, capacity, state, reason, until_ms."""
@@ -87,6 +99,11 @@ class Keys:
     def accounts(self) -> str:
         """SET of account ids, no TTL."""
         return self.base + self.ACCOUNTS
+
+    @property
+    def probes(self) -> str:
+        """HASH account → `{count}:{ms}`, no TTL: its probes in a row, and the last one. Long unprobed ones drop out."""
+        return self.base + "probes"
 
     @property
     def looked(self) -> str:
@@ -109,7 +126,7 @@ class Keys:
 
     @property
     def fence(self) -> str:
-        """Integer, no TTL: the last fence minted. Never reset, never lowered."""
+        """Integer, no TTL: the last fence minted, which is the pool's clock in microseconds. Never reset or lowered."""
         return self.base + self.FENCE
 
     @property
@@ -121,6 +138,45 @@ class Keys:
         """HASH, TTL `outcome_ttl`: how the last lease of this lesson ended and why."""
         return self.base + self.OUTCOME + lesson
 
+    @property
+    def waiting(self) -> str:
+        """ZSET lesson → place, no TTL: the queue. A place is when it was asked for, in ticks of `fence`, minus its head
+        start: first in line has the lowest."""
+        return self.base + self.WAITING
+
+    @property
+    def patience(self) -> str:
+        """ZSET lesson → ms when its ticket lapses unless it is heard of again, no TTL. Lessons as in `waiting`."""
+        return self.base + self.PATIENCE
+
+    def ticket(self, lesson: str) -> str:
+        """HASH, no TTL: owner, tick, head_start_ms, asked_ms, until_ms of a lesson that waits. Never beside a lease."""
+        return self.base + self.TICKET + lesson
+
+    @property
+    def pace(self) -> str:
+        """HASH, no TTL: at_ms when somebody who waited was last served, gap_ms the mean time between two."""
+        return self.base + self.PACE
+
+    @property
+    def due(self) -> str:
+        """ZSET lesson → from_ms, no TTL: reservations not used yet; from that moment on a slot is kept free."""
+        return self.base + self.DUE
+
+    @property
+    def reservations(self) -> str:
+        """ZSET lesson → ms when the reservation goes, no TTL: unused, when it lapses; used, at its planned end."""
+        return self.base + self.RESERVATIONS
+
+    def reservation(self, lesson: str) -> str:
+        """HASH, no TTL: start_ms, end_ms, from_ms, lapse_ms, and used_ms once its lesson has a lease."""
+        return self.base + self.RESERVATION + lesson
+
+    @property
+    def booked(self) -> str:
+        """HASH quarter of an hour since the epoch → how many reservations cover it, no TTL. Follows from them."""
+        return self.base + self.BOOKED
+
     def guard(self, job: str) -> str:
         """STRING, short TTL: held while a periodic job runs on this pool, so that two runs never overlap."""
         return self.base + "guard:" + job
@@ -131,7 +187,7 @@ POOLS = f"{ROOT}:pools"
 
 
 def credential(name: str) -> str:
-    """HASH, no TTL: account_id, client_id, client_secret (encrypted)."""
+    """HASH, no TTL: account_id, client_id, client_secret (encrypted), saved_ms."""
     return f"{ROOT}:credential:{check_name('credential', name)}"
 
 
@@ -147,6 +203,15 @@ def token(name: str) -> str:
 def token_refresh(name: str) -> str:
     """STRING, TTL of one token request: whoever set it is refreshing the token of this credential."""
     return f"{ROOT}:credential:{{{check_name('credential', name)}}}:refresh"
+
+
+def budget(account_id: str, category: str) -> str:
+    """HASH, TTL two minutes: `n` calls so far, and the moments (ms) of the last ones in a ring; see lua/spend.lua.
+
+    Beside it, with `:` and the number of the UTC day, a HASH, TTL until an hour after that day: `calls`, `used_up` if
+    Zoom said so, and `host:{host}` → creations on that host.
+    """
+    return f"{ROOT}:zoom:{{{account_id}}}:{category}"
 
 
 def idempotency(owner: str, key: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Self
 
 from pydantic import SecretStr
@@ -16,8 +16,11 @@ from pydantic import SecretStr
 from broker.errors import InvalidName
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
-ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
-LEASE_ID = re.compile(r"(?P<account>[A-Za-z0-9][A-Za-z0-9._@-]{0,127})#(?P<index>\d{1,2})@(?P<fence>\d{1,16})")
+# Pool and account names are shorter than others: with the lease they make up the marker of a meeting, of which Zoom's
+# lists show 250 characters.
+MAX_POOL_NAME = 100
+ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+LEASE_ID = re.compile(r"(?P<account>[A-Za-z0-9][A-Za-z0-9._@-]{0,99})#(?P<index>\d{1,2})@(?P<fence>\d{1,16})")
 MAX_CAPACITY = 10
 
 
@@ -70,9 +73,34 @@ class Granted(StrEnum):
     GRANTED = "granted"
     HELD = "held"
     HELD_BY_OTHER = "held_by_other"
+    QUEUED = "queued"
+    QUEUE_FULL = "queue_full"
     BUSY = "busy"
     QUOTA = "quota"
     UNKNOWN_POOL = "unknown_pool"
+
+
+class Priority(IntEnum):
+    """How a lesson that has to wait stands in line. The value is its head start in milliseconds.
+
+    It stands as if it had been asked for that much earlier, so whoever waits is overtaken only by those who come within
+    that time behind him, and nobody starves. A lesson whose reservation is due goes before all of these by itself.
+    """
+
+    QUICK = 0
+    """A start out of the blue."""
+    SCHEDULED = 120_000
+    """A lesson inside its scheduled time."""
+    OPS = 3_600_000
+    """An operator says that it matters."""
+
+
+class Reservation(StrEnum):
+    """What `reserve` can answer."""
+
+    DONE = "done"
+    OVERBOOKED = "overbooked"
+    PAST = "past"
 
 
 class Change(StrEnum):
@@ -223,17 +251,58 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Ticket:
+    """A lesson's place in the queue of a pool."""
+
+    pool: str
+    lesson: str
+    owner: str
+    position: int
+    """1 is next."""
+    length: int
+    """How many wait."""
+    asked_ms: int
+    until_ms: int
+    """It is served before this moment or not at all; asking again moves it."""
+    estimate_ms: int | None
+    """How long it will wait at the pace of late; None if that is unknown."""
+    now_ms: int
+
+    @classmethod
+    def from_fields(
+        cls, pool: str, fields: Mapping[str, str], position: int, length: int, estimate_ms: int, now_ms: int
+    ) -> Self:
+        """Build a ticket from the hash `ticket:{lesson}` and its place."""
+        return cls(
+            pool=pool,
+            lesson=fields["lesson"],
+            owner=fields["owner"],
+            position=position,
+            length=length,
+            asked_ms=int(fields["asked_ms"]),
+            until_ms=int(fields["until_ms"]),
+            estimate_ms=estimate_ms if estimate_ms >= 0 else None,
+            now_ms=now_ms,
+        )
+
+
+@dataclass(frozen=True)
 class ClaimResult:
     """The answer to a claim.
 
     `lease` is set for granted and held, and for held_by_other it is not: another teacher's lease tells nothing.
     `free_at_ms` is set for busy: the nearest deadline at which a slot may come back, 0 if none is known.
+    `ticket` is set for queued. `waiting` and `estimate_ms` are set for queue_full: how many wait, and how long the last
+    of them will.
     """
 
     outcome: Granted
     now_ms: int
     lease: Lease | None = None
     free_at_ms: int = 0
+    ticket: Ticket | None = None
+    waiting: int = 0
+    estimate_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -286,11 +355,55 @@ class Reaped:
 
 @dataclass(frozen=True)
 class Found:
-    """What is known of a lesson, a meeting or a lease: a running lease, or else how the last one ended."""
+    """What is known of a lesson, a meeting or a lease: a running lease, or else how the last one ended.
+
+    A lesson that waits in the queue has a ticket, and perhaps an outcome from before.
+    """
 
     lease: Lease | None
     outcome: Outcome | None
     now_ms: int
+    ticket: Ticket | None = None
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The answer to a reservation.
+
+    When done, the slot is kept from `from_ms`. When overbooked, `reserved` of the pool's `capacity` slots are taken in
+    the fullest quarters of an hour; the first of them begins at `from_ms`, the last ends at `until_ms`.
+    """
+
+    result: Reservation
+    now_ms: int
+    from_ms: int = 0
+    until_ms: int = 0
+    reserved: int = 0
+    capacity: int = 0
+
+
+@dataclass(frozen=True)
+class Quarter:
+    """A quarter of an hour in a pool's forecast: its start, the pool's slots, and how many of them are reserved."""
+
+    start_ms: int
+    capacity: int
+    reserved: int
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody has reserved; never negative, even if accounts left after the reservations were made."""
+        return max(0, self.capacity - self.reserved)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Reserved and free capacity of the time to come. Lessons without a reservation are not foreseen."""
+
+    pool: str
+    now_ms: int
+    free_now: int
+    quarters: tuple[Quarter, ...]
 
 
 @dataclass(frozen=True)
@@ -339,6 +452,14 @@ class PoolStatus:
     fence: int
     events: int
     next_deadline_ms: int
+    waiting: int = 0
+    """Lessons in the queue."""
+    due: int = 0
+    """Slots kept free now for lessons that reserved them and have not begun."""
+    reservations: int = 0
+    """Reservations, now and later."""
+    behind_ms: int = 0
+    """How far Redis's clock is behind the largest time seen; no deadline passes until it has caught up."""
 
     @property
     def slots(self) -> int:
@@ -363,8 +484,9 @@ def check_name(kind: str, value: str) -> str:
     Raises:
         InvalidName: it may not.
     """
-    if not NAME.fullmatch(value):
-        raise InvalidName(kind, value, "use 1 to 128 letters, digits, dots, dashes, underscores, colons or @")
+    longest = MAX_POOL_NAME if kind == "pool" else 128
+    if not NAME.fullmatch(value) or len(value) > longest:
+        raise InvalidName(kind, value, f"use 1 to {longest} letters, digits, dots, dashes, underscores, colons or @")
     return value
 
 
@@ -376,6 +498,6 @@ def check_account(value: str) -> str:
     """
     if not ACCOUNT.fullmatch(value) or value == "me":
         raise InvalidName(
-            "account", value, "use 1 to 128 letters, digits, dots, dashes, underscores or @ ('me' is refused by Zoom)"
+            "account", value, "use 1 to 100 letters, digits, dots, dashes, underscores or @ ('me' is refused by Zoom)"
         )
     return value

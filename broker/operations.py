@@ -21,6 +21,7 @@ from broker.models import (
     ChangeResult,
     ClaimResult,
     Event,
+    Forecast,
     Found,
     Granted,
     Lease,
@@ -30,8 +31,13 @@ from broker.models import (
     Outcome,
     Phase,
     PoolStatus,
+    Priority,
+    Quarter,
     Reaped,
     ReleaseReason,
+    Reservation,
+    Reserved,
+    Ticket,
     check_account,
     check_name,
 )
@@ -44,6 +50,9 @@ EXPIRE_BATCH = 5
 REAP_BATCH = 200
 RELEASE_BATCH = 100
 PHASES_OF = 2_000
+QUARTER_MS = 15 * 60 * 1000
+WEEK_QUARTERS = 7 * 24 * 4
+LONGEST_LESSON_MS = 24 * 3600 * 1000
 CLAIM_STALL_S = 5.0
 MOST_MOVES = 3
 """How often a lesson gets another host because one failed it; then something else than the hosts is wrong."""
@@ -91,9 +100,27 @@ class Pool:
     # Leases
 
     def claim(
-        self, lesson: str, owner: str, *, topic: str = "", duration_min: int = 60, max_leases: int | None = None
+        self,
+        lesson: str,
+        owner: str,
+        *,
+        topic: str = "",
+        duration_min: int = 60,
+        max_leases: int | None = None,
+        wait_s: float = 0,
+        priority: Priority = Priority.QUICK,
     ) -> Operation[ClaimResult]:
         """Take the best free slot for `lesson`; the same lesson asked for again gets the lease that it has.
+
+        Args:
+            lesson: the idempotency key.
+            owner: who asks.
+            topic: of the meeting to be made.
+            duration_min: planned, in minutes.
+            max_leases: the owner's quota of leases and places in the queue; the setting if not given.
+            wait_s: if no slot is free, wait for up to so long in the queue. The claim must be repeated within every
+                `ticket_ttl_s`, which keeps the place; each time counts from then. 0: take no place in the queue.
+            priority: where to stand in the queue.
 
         Raises:
             InvalidName: the lesson's or the owner's id cannot be part of a Redis key.
@@ -109,8 +136,24 @@ class Pool:
                 "max_leases": max_leases or self._settings.max_leases_per_owner,
                 "topic": topic,
                 "duration_min": duration_min,
+                "wait_ms": ms(wait_s),
+                "ticket_ttl_ms": ms(self._settings.ticket_ttl_s),
+                "head_start_ms": int(priority),
+                "queue_max": self._settings.queue_max,
                 "batch": EXPIRE_BATCH,
                 "outcome_ttl_ms": self._outcome_ttl_ms,
+                "events_maxlen": self._maxlen,
+            },
+        )
+
+    def cancel(self, lesson: str, owner: str) -> Operation[ChangeResult]:
+        """Give up the place of a lesson in the queue. `STALE`: it does not wait; perhaps it was served just before."""
+        return self._script(
+            "cancel",
+            read_change,
+            {
+                "lesson": check_name("lesson", lesson),
+                "owner": check_name("owner", owner),
                 "events_maxlen": self._maxlen,
             },
         )
@@ -305,8 +348,68 @@ class Pool:
         Raises:
             InvalidName: the owner's id cannot be part of a Redis key.
         """
-        key = self.keys.owner(check_name("owner", owner))
-        return Operation("owned", ("SMEMBERS", key), lambda answer: tuple(sorted(map(LeaseId.parse, answer))))
+
+        def read(answer: Any) -> tuple[LeaseId, ...]:
+            return tuple(sorted(LeaseId.parse(name) for name in (answer or "").split() if "#" in name))
+
+        return Operation("owned", ("HGET", self.keys.owners, check_name("owner", owner)), read)
+
+    # Reservations
+
+    def reserve(self, lesson: str, start_ms: int, end_ms: int) -> Operation[Reserved]:
+        """Keep a slot for `lesson` from `reserve_lead_s` before its start until its end, or move its reservation.
+
+        Unused, it lapses `start_grace_s` after the start.
+
+        Args:
+            lesson: who claims it gets the slot.
+            start_ms: planned start.
+            end_ms: planned end, at most a day later.
+
+        Raises:
+            InvalidName: the lesson's id cannot be part of a Redis key.
+            ValueError: the end is not within a day after the start.
+        """
+        if not 0 < end_ms - start_ms <= LONGEST_LESSON_MS:
+            raise ValueError(
+                f"lesson {lesson!r} lasts {end_ms - start_ms} ms; it must end within a day after its start"
+            )
+        return self._script(
+            "reserve",
+            _read_reserved,
+            {
+                "lesson": check_name("lesson", lesson),
+                "start_ms": start_ms,
+                "end_ms": end_ms,
+                "lead_ms": ms(self._settings.reserve_lead_s),
+                "grace_ms": ms(self._settings.start_grace_s),
+                "batch": EXPIRE_BATCH,
+                "events_maxlen": self._maxlen,
+            },
+        )
+
+    def unreserve(self, lesson: str) -> Operation[ChangeResult]:
+        """Give up a reservation, used or not. A lease that the lesson has runs on."""
+        return self._script(
+            "unreserve", read_change, {"lesson": check_name("lesson", lesson), "events_maxlen": self._maxlen}
+        )
+
+    def forecast(self, quarters: int = WEEK_QUARTERS) -> Operation[Forecast]:
+        """The pool's slots and how many of them are reserved, by quarters of an hour from now on, for a week."""
+
+        def read(answer: Any) -> Forecast:
+            now_ms, first_ms, free, *counts = map(int, answer)
+            return Forecast(
+                self.name,
+                now_ms,
+                free,
+                tuple(
+                    Quarter(first_ms + index * QUARTER_MS, capacity, reserved)
+                    for index, (capacity, reserved) in enumerate(zip(counts[::2], counts[1::2], strict=True))
+                ),
+            )
+
+        return self._script("forecast", read, {"count": quarters})
 
     # Accounts
 
@@ -419,6 +522,13 @@ class Pool:
         if outcome in (Granted.GRANTED, Granted.HELD):
             lease = Lease.from_fields(self.name, pairs(answer[3]), int(answer[2]), now_ms)
             return ClaimResult(outcome, now_ms, lease)
+        if outcome is Granted.QUEUED:
+            return ClaimResult(outcome, now_ms, ticket=self._ticket(answer[2:], now_ms))
+        if outcome is Granted.QUEUE_FULL:
+            estimate_ms = int(answer[3])
+            return ClaimResult(
+                outcome, now_ms, waiting=int(answer[2]), estimate_ms=estimate_ms if estimate_ms >= 0 else None
+            )
         return ClaimResult(outcome, now_ms, free_at_ms=int(answer[2]) if outcome is Granted.BUSY else 0)
 
     def _read_move(self, answer: Any) -> MoveResult:
@@ -437,7 +547,12 @@ class Pool:
     def _read_found(self, answer: Any) -> Found:
         now_ms, deadline_ms = int(answer[0]), int(answer[1])
         lease = Lease.from_fields(self.name, pairs(answer[2]), deadline_ms, now_ms) if answer[2] else None
-        return Found(lease, self._outcome(pairs(answer[3])) if answer[3] else None, now_ms)
+        ticket = self._ticket(answer[4], now_ms) if answer[4] else None
+        return Found(lease, self._outcome(pairs(answer[3])) if answer[3] else None, now_ms, ticket)
+
+    def _ticket(self, place: Sequence[Any], now_ms: int) -> Ticket:
+        position, length, estimate_ms, fields = place
+        return Ticket.from_fields(self.name, pairs(fields), int(position), int(length), int(estimate_ms), now_ms)
 
     def _outcome(self, fields: Mapping[str, str]) -> Outcome:
         return Outcome(
@@ -454,20 +569,14 @@ class Pool:
         )
 
     def _read_status(self, answer: Any) -> PoolStatus:
-        now_ms, accounts, free, leased, suspect, parked, lessons, fence, events, nearest = map(int, answer[:10])
+        now_ms, counts, nearest, behind_ms, phases = answer
         return PoolStatus(
             pool=self.name,
-            now_ms=now_ms,
-            accounts=accounts,
-            free=free,
-            leased=leased,
-            suspect=suspect,
-            parked=parked,
-            phases={phase: int(count) for phase, count in pairs(answer[10]).items()},
-            lessons=lessons,
-            fence=fence,
-            events=events,
-            next_deadline_ms=nearest,
+            now_ms=int(now_ms),
+            phases={phase: int(count) for phase, count in pairs(phases).items()},
+            next_deadline_ms=int(nearest),
+            behind_ms=int(behind_ms),
+            **{name: int(count) for name, count in pairs(counts).items()},
         )
 
 
@@ -508,6 +617,10 @@ def read_event(pool: str, id: str, fields: Mapping[str, str] | Sequence[str]) ->
 def _read_reaped(answer: Any) -> Reaped:
     lapsed, suspected, stalled = (tuple(LeaseId.parse(item) for item in part) for part in answer[:3])
     return Reaped(lapsed, suspected, stalled, tuple(answer[3]), bool(answer[4]))
+
+
+def _read_reserved(answer: Any) -> Reserved:
+    return Reserved(Reservation(answer[0]), *map(int, answer[1:]))
 
 
 def _account(id: str, fields: Mapping[str, str]) -> Account:

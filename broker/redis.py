@@ -2,7 +2,7 @@
 
 Retries: one more try after a lost connection or a lost answer, for every command, on both clients. That is safe because
 every script is right when it runs twice, and it hides a restarted server. More tries would only make a caller wait
-longer than its own deadline.
+longer than its own deadline. Connections for blocking reads never retry: who listens has to know that it was away.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def connect_async(settings: Settings, *, blocking_s: float = 0) -> redis.asyncio
 
     Args:
         settings: URL, sizes and time-outs.
-        blocking_s: the longest block that commands on this client ask for; the time-out of an answer is longer by that.
+        blocking_s: the longest block that commands on this client ask for; the time-out of an answer is longer by that,
+            and nothing is retried.
     """
     pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url,
@@ -47,7 +48,7 @@ def connect_async(settings: Settings, *, blocking_s: float = 0) -> redis.asyncio
         timeout=settings.redis_timeout_s,
         socket_timeout=settings.redis_timeout_s + blocking_s,
         socket_connect_timeout=settings.redis_timeout_s,
-        retry=AsyncRetry(ConstantBackoff(RETRY_PAUSE_S), RETRIES),
+        retry=AsyncRetry(ConstantBackoff(RETRY_PAUSE_S), 0 if blocking_s else RETRIES),
         health_check_interval=30,
         decode_responses=True,
     )

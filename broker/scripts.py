@@ -26,15 +26,21 @@ from broker.errors import ScriptError
 
 NAMES = (
     "claim",
+    "cancel",
     "advance",
     "renew",
     "release",
     "reap",
+    "move",
     "set_account",
+    "reserve",
+    "unreserve",
+    "forecast",
     "find",
     "list",
     "status",
     "dashboard",
+    "spend",
 )
 
 Argument = str | int | float

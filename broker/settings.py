@@ -7,14 +7,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.connection import parse_url
 
 from broker.errors import ConfigurationError
 
 # A shared HS256 key shorter than its hash can be found by brute force: RFC 7518, section 3.2.
 MIN_JWT_SECRET_BYTES = 32
 WEAK_SECRETS = frozenset({"secret", "changeme", "change-me", "password", "test", "zoompool"})
+
+
+class RateLimit(BaseModel):
+    """How often one category of calls may be made for one Zoom account; 0 is no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    per_s: int = Field(default=0, ge=0)
+    per_day: int = Field(default=0, ge=0)
+    """In a UTC day."""
 
 
 class Settings(BaseSettings):
@@ -41,6 +52,9 @@ class Settings(BaseSettings):
     live_ttl_s: float = Field(default=15 * 60, gt=0, description="meeting runs; renewed by Zoom's signs of life")
     max_hold_s: float = Field(default=6 * 3600, gt=0, description="no lease lives longer")
     max_leases_per_owner: int = Field(default=2, ge=1)
+    ticket_ttl_s: float = Field(default=10, gt=0, description="who waits must be heard of so often")
+    queue_max: int = Field(default=1000, ge=0, description="no more may wait in one pool")
+    reserve_lead_s: float = Field(default=10 * 60, ge=0, description="a reserved slot is kept so long before")
     outcome_ttl_s: float = Field(default=24 * 3600, gt=0, description="how long the end of a lease is remembered")
     events_maxlen: int = Field(default=10_000, ge=100)
 
@@ -58,6 +72,22 @@ class Settings(BaseSettings):
     zoom_api_base: str = "https://api.zoom.us/v2"
     zoom_timeout_s: float = Field(default=10, gt=0, description="one call to Zoom, from connect to last byte")
     default_credential: str = "default"
+    zoom_plan: Literal["free", "pro", "business"] = Field(
+        default="business", description="what the Zoom accounts pay for; sets how often Zoom may be called"
+    )
+    zoom_plans: dict[str, Literal["free", "pro", "business"]] = Field(
+        default={}, description="the plan by credential, where it is another: a JSON object"
+    )
+    zoom_limits: dict[Literal["light", "medium", "heavy"], RateLimit] = Field(
+        default={}, description='instead of the plan\'s: a JSON object, such as {"medium": {"per_s": 10, "per_day": 0}}'
+    )
+    zoom_create_category: Literal["light", "medium"] = Field(
+        default="medium", description="which limit creating counts against; Zoom documents both"
+    )
+    zoom_host_daily: int = Field(default=100, ge=0, description="creations of one host in a UTC day; 0: not counted")
+    zoom_reserve: float = Field(
+        default=0.5, ge=0, lt=1, description="share of each limit that background work leaves to lessons"
+    )
     webhook_secret: SecretStr = SecretStr("")
     webhook_secret_previous: SecretStr = SecretStr("")
     webhook_window_s: float = Field(default=100 * 60, gt=0, description="older or newer webhooks are refused")
@@ -80,8 +110,14 @@ class Settings(BaseSettings):
     relay_interval_s: int = Field(default=10, ge=1, description="how often the relay is started; it listens as long")
 
     # Workers
+    worker_concurrency: int = Field(default=200, ge=1, description="most jobs at a time of one worker process")
+    worker_drain_s: float = Field(default=25, ge=0, description="how long a stopping worker lets its jobs go on")
     reap_interval_s: int = Field(default=10, ge=1)
     reconcile_interval_s: int = Field(default=60, ge=1)
+    probe_interval_s: int = Field(
+        default=300, ge=1, description="how often quarantined accounts are looked at; the first pause between probes"
+    )
+    probe_longest_s: int = Field(default=3600, ge=1, description="longest pause between two probes of one account")
     scheduler_interval_s: int = Field(default=2, ge=1, description="how often rq-scheduler looks for due jobs")
     reconcile_grace_s: float = Field(default=30, ge=0, description="younger leases are left to their own jobs")
     reconcile_look_gap_s: float | None = Field(
@@ -103,6 +139,16 @@ class Settings(BaseSettings):
     def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _readable_url(cls, value: str) -> str:
+        try:
+            parse_url(value)
+        except ValueError:
+            # Neither the URL nor the cause is quoted, because they may hold a password.
+            raise ValueError("it is not a Redis URL; it looks like redis://localhost:6379/0") from None
         return value
 
     @model_validator(mode="after")

@@ -35,14 +35,14 @@ if not from[phase] then
   return redis.error_reply('UNKNOWN_PHASE ' .. phase)
 end
 
-local now = clock()
+local now = clock(base)
 local slot = split_lease(lease)
 local key = base .. 'slot:' .. slot
-local l = as_table(redis.call('HGETALL', key))
-if l.lease ~= lease then
+if read('HGET', key, 'lease') ~= lease then
   return {'stale', now}
 end
-local deadline = tonumber(redis.call('ZSCORE', base .. 'leased', slot) or '0')
+local l = whole_lease(base, slot)
+local deadline = tonumber(read('ZSCORE', base .. 'leased', slot) or 0)
 local given = {}
 for i = first_field, #ARGV, 2 do
   given[ARGV[i]] = ARGV[i + 1]
@@ -68,7 +68,7 @@ if phase == 'creating' then
     return {'busy', now, attempt_until}
   end
   given.attempt = attempt
-  given.attempt_until_ms = string.format('%.0f', now + attempt_ttl_ms)
+  given.attempt_until_ms = digits(now + attempt_ttl_ms)
 elseif phase == 'live' then
   if not (given.meeting_id or l.meeting_id) then
     return {'refused', now, deadline, 'no meeting'}
@@ -78,8 +78,13 @@ elseif phase == 'live' then
     return {'refused', now, deadline, 'older instance'}
   end
   if at_ms > known_ms then
-    given.instance_ms = string.format('%.0f', at_ms)
+    given.instance_ms = digits(at_ms)
   end
+end
+read('ZCARD', base .. 'suspect')
+read('HLEN', base .. 'meetings')
+read('XLEN', base .. 'events')
+if phase == 'live' then
   redis.call('HDEL', key, 'looks', 'was')
 end
 
@@ -90,12 +95,12 @@ if phase ~= '' then
   deadline = math.min(now + ttl_ms, latest)
   given.phase = phase
   if phase ~= l.phase then
-    given.since_ms = string.format('%.0f', now)
+    given.since_ms = digits(now)
   end
   if l.phase == 'suspect' then
     redis.call('ZREM', base .. 'suspect', slot)
   end
-  redis.call('ZADD', base .. 'leased', deadline, slot)
+  redis.call('ZADD', base .. 'leased', digits(deadline), slot)
 end
 local flat = {}
 for field, value in pairs(given) do

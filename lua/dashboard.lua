@@ -122,7 +122,8 @@ local function date_time(ms)
 end
 
 local t = redis.call('TIME')
-local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local time = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local now = math.max(time, math.floor(tonumber(redis.call('GET', base .. 'fence') or '0') / 1000))
 local today, time_now = date_time(now)
 
 local function when(ms)
@@ -194,7 +195,8 @@ for i, part in ipairs(counts) do
 end
 out[2] = '[' .. bar .. ']  ' .. table.concat(legend, '   ') .. '   of ' .. plural(slots, 'slot') .. ', '
   .. plural(accounts, 'account')
-out[3] = ''
+out[3] = now > time and 'Redis\'s clock went back; no deadline passes until it has caught up, in ' .. span(now - time)
+  or ''
 
 -- Suspects come first: they hold a host back. They leave half of the rows to running leases that need them.
 local suspects_shown = math.min(suspect, math.max(rows - leased, math.ceil(rows / 2)))
@@ -250,6 +252,28 @@ if leased + suspect > 0 then
   more(suspect - suspects_shown, 'suspect')
   more(leased - leases_shown, 'running, with later deadlines')
   out[#out + 1] = '   ! suspect: expired, waits for Zoom\'s word   - its account is out of rotation'
+end
+
+local waiting = redis.call('ZCARD', base .. 'waiting')
+if waiting > 0 then
+  out[#out + 1] = ''
+  out[#out + 1] = 'WAITING ' .. plural(waiting, 'lesson')
+  local lines = {{'', 'LESSON', 'OWNER', 'WAITED', 'GIVES UP IN'}}
+  for i, lesson in ipairs(redis.call('ZRANGE', base .. 'waiting', 0, math.min(rows, 10) - 1)) do
+    local w = redis.call('HMGET', base .. 'ticket:' .. lesson, 'owner', 'asked_ms', 'until_ms')
+    lines[i + 1] = {'', lesson, w[1] or '?', w[2] and span(now - tonumber(w[2])) or '?',
+      w[3] and span(tonumber(w[3]) - now) or '?'}
+  end
+  print_lines(aligned({'end', 'middle', 'middle', 'end', 'end'}, lines))
+  more(waiting - #lines + 1, 'waiting')
+end
+
+local reservations = redis.call('ZCARD', base .. 'reservations')
+if reservations > 0 then
+  local due = redis.call('ZCOUNT', base .. 'due', '-inf', string.format('%.0f', now))
+  out[#out + 1] = ''
+  out[#out + 1] = 'RESERVED ' .. string.format('%.0f', due) .. ' now, for lessons about to start; '
+    .. plural(reservations, 'reservation') .. ' in all'
 end
 
 if parked > 0 then

@@ -1,9 +1,42 @@
 -- Shared by the scripts that say "include lease" in their header; the loader puts this text in front of theirs.
 -- Local functions only: a global would poison every later script of the server.
 
-local function clock()
+-- Stop before anything was written: the data contradict themselves, and going on would only make it worse. The broker
+-- makes `PoolDamaged` of it; the form is read there.
+local function damaged(key, what)
+  error('DAMAGED ' .. key .. ' ' .. what .. ';', 0)
+end
+
+-- A command that only reads. The type of every key that a script is going to write is found out by reading it first.
+local function read(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) == 'table' and answer.err then
+    damaged(key, 'is of a wrong type')
+  end
+  return answer
+end
+
+-- Milliseconds and fences as text. Lua's own way gives 1.8e+12, and Redis's takes several times as long.
+local function digits(number)
+  return string.format('%d', number)
+end
+
+-- The moment of this script in ms, and the pool's clock: the last fence, which is the largest time seen, in
+-- microseconds. Time that goes back (a corrected clock, another server) stands still here until it has caught up, so
+-- that no deadline is ever reckoned from an earlier moment than one that went before.
+local function clock(base)
   local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+  local fence = tonumber(read('GET', base .. 'fence') or 0)
+  if not fence then
+    damaged(base .. 'fence', 'is not a number')
+  end
+  return math.max(t[1] * 1000 + math.floor(t[2] / 1000), math.floor(fence / 1000)), fence
+end
+
+-- The next fence. It is never behind the time, hence ahead of every fence that was handed out before, even if Redis
+-- was restored from an older copy and knows nothing of them: a server grants less than once in a microsecond.
+local function next_fence(now, fence)
+  return math.max(fence + 1, now * 1000)
 end
 
 local function as_table(flat)
@@ -23,9 +56,121 @@ local function account_of(slot)
   return string.match(slot, '^(.+)#%d+$')
 end
 
+-- What a lease cannot be without.
+local ESSENTIAL = {'lease', 'lesson', 'owner', 'phase', 'granted_ms', 'since_ms', 'hold_until_ms'}
+
+-- Stop unless the record `l` is a whole lease on this slot.
+local function check_lease(key, slot, l)
+  for _, name in ipairs(ESSENTIAL) do
+    if not l[name] then
+      damaged(key, 'has no ' .. name)
+    end
+  end
+  if not (tonumber(l.granted_ms) and tonumber(l.since_ms) and tonumber(l.hold_until_ms)) then
+    damaged(key, 'has a time that is no number')
+  end
+  if split_lease(l.lease) ~= slot then
+    damaged(key, 'holds a lease of another slot')
+  end
+end
+
+-- The lease on an occupied slot, all of it: as a table and as a flat list.
+local function whole_lease(base, slot)
+  local key = base .. 'slot:' .. slot
+  local fields = read('HGETALL', key)
+  local l = as_table(fields)
+  check_lease(key, slot, l)
+  return l, fields
+end
+
+-- The lease on an occupied slot, as far as the end of a lease needs it; reading all of it costs twice as much.
+local function lease_on(base, slot)
+  local key = base .. 'slot:' .. slot
+  local l = {}
+  l.lease, l.lesson, l.owner, l.phase, l.granted_ms, l.since_ms, l.hold_until_ms, l.meeting_id, l.meeting_uuid =
+    unpack(read('HMGET', key, 'lease', 'lesson', 'owner', 'phase', 'granted_ms', 'since_ms', 'hold_until_ms',
+      'meeting_id', 'meeting_uuid'))
+  check_lease(key, slot, l)
+  return l
+end
+
+-- slots, capacity, state, until_ms of an account, or nothing. All that a change of its slots depends on.
+local function account_record(base, account)
+  local key = base .. 'account:' .. account
+  local a = read('HMGET', key, 'slots', 'capacity', 'state', 'until_ms')
+  if not a[1] and not a[2] and not a[3] then
+    return nil
+  end
+  local slots, capacity, until_ms = tonumber(a[1] or ''), tonumber(a[2] or ''), tonumber(a[4] or '')
+  if not (slots and capacity and a[3] and until_ms) then
+    damaged(key, 'has no readable slots, capacity, state or until_ms')
+  end
+  return {slots = slots, capacity = capacity, state = a[3], until_ms = until_ms}
+end
+
+-- The sets and indices that any change of leases or accounts writes are what they should be.
+local function check_pool(base)
+  for _, name in ipairs({'free', 'leased', 'suspect', 'parked'}) do
+    read('ZCARD', base .. name)
+  end
+  for _, name in ipairs({'lessons', 'meetings', 'owners'}) do
+    read('HLEN', base .. name)
+  end
+  read('XLEN', base .. 'events')
+end
+
 local function emit(base, maxlen, type, lesson, lease, ...)
   redis.call('XADD', base .. 'events', 'MAXLEN', '~', maxlen, '*',
     'type', type, 'lesson', lesson, 'lease', lease, ...)
+end
+
+-- The lessons that wait and could be served now, first in line first, as text. At most 16: whoever of them is served
+-- wakes the next.
+local function next_in_line(base, now)
+  if redis.call('EXISTS', base .. 'waiting') == 0 then
+    return ''
+  end
+  local free = math.min(redis.call('ZCARD', base .. 'free'), 16)
+  if free == 0 then
+    return ''
+  end
+  local unreserved = free - redis.call('ZCOUNT', base .. 'due', '-inf', digits(now))
+  local names = {}
+  for i, lesson in ipairs(redis.call('ZRANGE', base .. 'waiting', 0, free - 1)) do
+    if i <= unreserved or tonumber(redis.call('ZSCORE', base .. 'due', lesson) or 'inf') <= now then
+      names[#names + 1] = lesson
+    end
+  end
+  return table.concat(names, ' ')
+end
+
+-- An event after which a slot may be free, or somebody further ahead in the queue: it names whom to wake.
+local function emit_freed(base, now, maxlen, type, lesson, lease, ...)
+  local lessons = next_in_line(base, now)
+  if lessons == '' then
+    return emit(base, maxlen, type, lesson, lease, ...)
+  end
+  return emit(base, maxlen, type, lesson, lease, 'wake', lessons, ...)
+end
+
+-- Of an owner the index says, in one text, the leases that he holds and the lessons for which he waits.
+local function add_to_owner(base, owner, held, name)
+  redis.call('HSET', base .. 'owners', owner, held and (held .. ' ' .. name) or name)
+end
+
+local function take_from_owner(base, owner, name)
+  local held = redis.call('HGET', base .. 'owners', owner)
+  if held == name then
+    redis.call('HDEL', base .. 'owners', owner)
+  elseif held then
+    local left = {}
+    for word in string.gmatch(held, '%S+') do
+      if word ~= name then
+        left[#left + 1] = word
+      end
+    end
+    redis.call('HSET', base .. 'owners', owner, table.concat(left, ' '))
+  end
 end
 
 -- Put every empty slot of an account where it belongs: in rotation, parked, or out of existence. Occupied slots stay.
@@ -33,15 +178,13 @@ end
 -- the others right. `emptied` is the slot that the caller has just emptied, if any: it allows the short way for
 -- accounts of one slot. A slot below a lowered capacity waits, parked, while slots above it still run at Zoom.
 local function shelve(base, account, now, emptied)
-  local key = base .. 'account:' .. account
-  local a = redis.call('HMGET', key, 'slots', 'capacity', 'state', 'until_ms')
-  if not a[1] then
+  local a = account_record(base, account)
+  if not a then
     return
   end
-  local slots, capacity, state = tonumber(a[1]), tonumber(a[2]), a[3]
-  local until_ms = tonumber(a[4] or '0')
+  local slots, capacity, state, until_ms = a.slots, a.capacity, a.state, a.until_ms
   if emptied and slots == 1 and capacity == 1 and state == 'active' then
-    redis.call('ZADD', base .. 'free', now, emptied)
+    redis.call('ZADD', base .. 'free', digits(now), emptied)
     return
   end
 
@@ -58,6 +201,7 @@ local function shelve(base, account, now, emptied)
       top = i
     end
   end
+  local key = base .. 'account:' .. account
   if state == 'removing' and load == 0 then
     redis.call('ZREM', base .. 'free', unpack(names))
     redis.call('ZREM', base .. 'parked', unpack(names))
@@ -74,50 +218,70 @@ local function shelve(base, account, now, emptied)
         redis.call('ZREM', base .. 'parked', slot)
       elseif state == 'active' and load < capacity then
         redis.call('ZREM', base .. 'parked', slot)
-        redis.call('ZADD', base .. 'free', load * 1e14 + now, slot)
+        redis.call('ZADD', base .. 'free', digits(load * 1e14 + now), slot)
         load = load + 1
       else
         redis.call('ZREM', base .. 'free', slot)
-        redis.call('ZADD', base .. 'parked', (state ~= 'active' and until_ms > 0) and until_ms or '+inf', slot)
+        redis.call('ZADD', base .. 'parked', (state ~= 'active' and until_ms > 0) and digits(until_ms) or '+inf', slot)
       end
     end
   end
   redis.call('HSET', key, 'slots', math.max(capacity, top))
 end
 
--- End the lease `l` (its hash as a table) on `slot` for good, remember how, and give the slot back.
+-- Everything that `end_lease` will rely on is there and agrees; called for all leases before the first one is ended.
+local function check_end(base, slot, l)
+  if read('HGET', base .. 'lessons', l.lesson) ~= l.lease then
+    damaged(base .. 'lessons', 'does not name ' .. l.lease .. ' for its lesson')
+  end
+  if not account_record(base, account_of(slot)) then
+    damaged(base .. 'account:' .. account_of(slot), 'is missing, but has a lease')
+  end
+end
+
+-- End the lease `l` on `slot` for good, remember how, and give the slot back.
 local function end_lease(base, slot, l, now, reason, detail, outcome_ttl_ms, maxlen)
   redis.call('ZREM', base .. (l.phase == 'suspect' and 'suspect' or 'leased'), slot)
   redis.call('DEL', base .. 'slot:' .. slot)
   redis.call('HDEL', base .. 'lessons', l.lesson)
-  redis.call('SREM', base .. 'owner:' .. l.owner, l.lease)
+  take_from_owner(base, l.owner, l.lease)
   if l.meeting_id then
     redis.call('HDEL', base .. 'meetings', l.meeting_id)
   end
   local outcome = base .. 'outcome:' .. l.lesson
   redis.call('DEL', outcome)
   redis.call('HSET', outcome, 'lease', l.lease, 'lesson', l.lesson, 'owner', l.owner, 'reason', reason,
-    'detail', detail, 'phase', l.phase, 'granted_ms', l.granted_ms, 'released_ms', now, 'meeting_id', l.meeting_id or '')
+    'detail', detail, 'phase', l.phase, 'granted_ms', l.granted_ms, 'released_ms', digits(now),
+    'meeting_id', l.meeting_id or '')
   redis.call('PEXPIRE', outcome, outcome_ttl_ms)
   shelve(base, account_of(slot), now, slot)
-  emit(base, maxlen, 'lease.released', l.lesson, l.lease, 'owner', l.owner, 'reason', reason, 'detail', detail,
-    'phase', l.phase, 'meeting_id', l.meeting_id or '')
+  emit_freed(base, now, maxlen, 'lease.released', l.lesson, l.lease, 'owner', l.owner, 'reason', reason,
+    'detail', detail, 'phase', l.phase, 'meeting_id', l.meeting_id or '')
 end
 
 -- Leases whose deadline has passed, at most `batch` of them: one that never reached Zoom is over; any other may have a
 -- meeting, so its slot waits as suspect until Zoom has been asked.
 local function expire(base, now, batch, outcome_ttl_ms, maxlen)
   local lapsed, suspected = {}, {}
-  local slots = redis.call('ZRANGEBYSCORE', base .. 'leased', '-inf', now, 'LIMIT', 0, batch)
-  for _, slot in ipairs(slots) do
-    local l = as_table(redis.call('HGETALL', base .. 'slot:' .. slot))
+  local slots = read('ZRANGEBYSCORE', base .. 'leased', '-inf', digits(now), 'LIMIT', 0, batch)
+  if #slots == 0 then
+    return lapsed, suspected, 0
+  end
+  check_pool(base)
+  local leases = {}
+  for i, slot in ipairs(slots) do
+    leases[i] = lease_on(base, slot)
+    check_end(base, slot, leases[i])
+  end
+  for i, slot in ipairs(slots) do
+    local l = leases[i]
     if l.phase == 'claimed' then
       end_lease(base, slot, l, now, 'lapsed', '', outcome_ttl_ms, maxlen)
       lapsed[#lapsed + 1] = l.lease
     else
       redis.call('ZREM', base .. 'leased', slot)
-      redis.call('ZADD', base .. 'suspect', now, slot)
-      redis.call('HSET', base .. 'slot:' .. slot, 'phase', 'suspect', 'was', l.phase, 'since_ms', now)
+      redis.call('ZADD', base .. 'suspect', digits(now), slot)
+      redis.call('HSET', base .. 'slot:' .. slot, 'phase', 'suspect', 'was', l.phase, 'since_ms', digits(now))
       emit(base, maxlen, 'lease.suspect', l.lesson, l.lease, 'was', l.phase, 'meeting_id', l.meeting_id or '')
       suspected[#suspected + 1] = l.lease
     end

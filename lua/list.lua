@@ -12,17 +12,18 @@ local kind = ARGV[1]
 local offset = math.max(0, tonumber(ARGV[2]))
 local count = math.max(0, math.min(tonumber(ARGV[3]), 500))
 
-local page = {clock()}
+local page = {(clock(base))}
 if kind == 'leased' or kind == 'suspect' then
   -- Asked for none, ZRANGE 0 -1 would return all.
-  local rows = count > 0 and redis.call('ZRANGE', base .. kind, offset, offset + count - 1, 'WITHSCORES') or {}
+  local rows = count > 0 and read('ZRANGE', base .. kind, offset, offset + count - 1, 'WITHSCORES') or {}
   for i = 1, #rows, 2 do
-    page[#page + 1] = {tonumber(rows[i + 1]), redis.call('HGETALL', base .. 'slot:' .. rows[i])}
+    local _, fields = whole_lease(base, rows[i])
+    page[#page + 1] = {tonumber(rows[i + 1]), fields}
   end
 elseif kind == 'accounts' then
-  local ids = redis.call('SORT', base .. 'accounts', 'LIMIT', offset, count, 'ALPHA')
+  local ids = read('SORT', base .. 'accounts', 'LIMIT', offset, count, 'ALPHA')
   for _, id in ipairs(ids) do
-    page[#page + 1] = {id, redis.call('HGETALL', base .. 'account:' .. id)}
+    page[#page + 1] = {id, read('HGETALL', base .. 'account:' .. id)}
   end
 else
   return redis.error_reply('UNKNOWN_KIND ' .. kind)

@@ -22,18 +22,27 @@ local first_lease = 7
 if #ARGV - first_lease + 1 > 100 then
   return redis.error_reply('TOO_MANY release takes 100 leases at most')
 end
-local now = clock()
-local answers = {now}
+local now = clock(base)
+check_pool(base)
+local answers, leases, seen = {now}, {}, {}
 for i = first_lease, #ARGV do
-  local slot = split_lease(ARGV[i])
-  local l = as_table(redis.call('HGETALL', base .. 'slot:' .. slot))
-  if l.lease ~= ARGV[i] then
+  local id = ARGV[i]
+  local slot = split_lease(id)
+  if not slot or seen[id] or read('HGET', base .. 'slot:' .. slot, 'lease') ~= id then
     answers[#answers + 1] = 'stale'
-  elseif (only_phase ~= '' and l.phase ~= only_phase) or (only_uuid ~= '' and l.meeting_uuid ~= only_uuid) then
-    answers[#answers + 1] = 'refused'
   else
-    end_lease(base, slot, l, now, reason, detail, outcome_ttl_ms, events_maxlen)
-    answers[#answers + 1] = 'done'
+    local l = lease_on(base, slot)
+    if (only_phase ~= '' and l.phase ~= only_phase) or (only_uuid ~= '' and l.meeting_uuid ~= only_uuid) then
+      answers[#answers + 1] = 'refused'
+    else
+      check_end(base, slot, l)
+      leases[#leases + 1] = l
+      seen[id] = true
+      answers[#answers + 1] = 'done'
+    end
   end
+end
+for _, l in ipairs(leases) do
+  end_lease(base, split_lease(l.lease), l, now, reason, detail, outcome_ttl_ms, events_maxlen)
 end
 return answers

@@ -11,19 +11,20 @@ local base = KEYS[1]
 local lease = ARGV[1]
 local ttl_ms = tonumber(ARGV[2])
 
-local now = clock()
+local now = clock(base)
 local slot = split_lease(lease)
 local key = base .. 'slot:' .. slot
-local l = redis.call('HMGET', key, 'lease', 'phase', 'hold_until_ms', 'looks')
+local l = read('HMGET', key, 'lease', 'phase', 'hold_until_ms', 'looks')
 if l[1] ~= lease then
   return {'stale', now}
 end
-local deadline = tonumber(redis.call('ZSCORE', base .. 'leased', slot) or '0')
+local hold_until_ms = tonumber(l[3] or '') or damaged(key, 'has no readable hold_until_ms')
+local deadline = tonumber(read('ZSCORE', base .. 'leased', slot) or 0)
 if l[2] ~= 'live' or deadline <= now then
   return {'refused', now, deadline, l[2] == 'live' and 'expired' or l[2]}
 end
-local renewed = math.min(math.max(deadline, now + ttl_ms), tonumber(l[3]))
-redis.call('ZADD', base .. 'leased', renewed, slot)
+local renewed = math.min(math.max(deadline, now + ttl_ms), hold_until_ms)
+redis.call('ZADD', base .. 'leased', digits(renewed), slot)
 if l[4] then
   redis.call('HDEL', key, 'looks')
 end

@@ -26,8 +26,11 @@ local reason = ARGV[8]
 local until_ms = ARGV[9]
 local events_maxlen = ARGV[10]
 
-local now = clock()
+local now = clock(base)
+check_pool(base)
+read('SCARD', base .. 'accounts')
 local key = base .. 'account:' .. account
+account_record(base, account)
 local before = redis.call('HMGET', key, 'slots', 'capacity', 'state', 'reason', 'until_ms')
 local slots = tonumber(before[1] or '0')
 local changed = true
@@ -67,7 +70,7 @@ end
 shelve(base, account, now)
 if changed then
   local past = {add = 'added', resize = 'resized', park = 'parked', unpark = 'unparked', remove = 'removed'}
-  emit(base, events_maxlen, 'account.' .. past[action], '', '', 'account', account,
+  emit_freed(base, now, events_maxlen, 'account.' .. past[action], '', '', 'account', account,
     'state', action == 'park' and state or '', 'reason', reason)
 end
 return {'done', now, load}

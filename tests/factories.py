@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import redis as redis_py
 
 from broker.client import Broker
 from broker.models import Account, Change, ClaimResult, Lease, Phase
-from broker.operations import Pool
+from broker.operations import QUARTER_MS, Pool
 from broker.settings import Settings
 
 POOL = "default"
 MEETING_ID = 89_012_345_678
 TIMES_OF_A_LEASE = ("since_ms", "granted_ms", "hold_until_ms", "attempt_until_ms")
+TIMES_OF_A_RESERVATION = ("start_ms", "end_ms", "from_ms", "lapse_ms", "used_ms")
 
 
 def settings(url: str = "", **changes: Any) -> Settings:
@@ -106,31 +108,48 @@ def now_ms(connection: redis_py.Redis) -> int:
 def pass_time(connection: redis_py.Redis, pool: Pool, passed_ms: int) -> None:
     """Make everything in the pool `passed_ms` older, which is the same as letting that much time pass, only faster."""
     keys = pool.keys
+    sets = (keys.leased, keys.suspect, keys.parked, keys.free, keys.patience, keys.due, keys.reservations)
     answers: Any
     with connection.pipeline() as ask:
-        for name in (keys.leased, keys.suspect, keys.parked, keys.free):
+        for name in sets:
             ask.zrange(name, 0, -1, withscores=True)
         ask.smembers(keys.accounts)
-        answers = ask.execute()
-    leased, suspect, parked, free, accounts = answers
-    occupied = [slot for slot, _ in (*leased, *suspect)]
+        *scores, accounts = ask.execute()
+    leased, suspect, _, _, patience, _, reservations = scores
+    records: list[tuple[str, tuple[str, ...]]]
+    records = [(keys.slot(slot), TIMES_OF_A_LEASE) for slot, _ in (*leased, *suspect)]
+    records += [(keys.ticket(lesson), ("asked_ms", "until_ms")) for lesson, _ in patience]
+    records += [(keys.reservation(lesson), TIMES_OF_A_RESERVATION) for lesson, _ in reservations]
+    records += [(keys.pace, ("at_ms",))]
     with connection.pipeline() as ask:
-        for slot in occupied:
-            ask.hmget(keys.slot(slot), TIMES_OF_A_LEASE)
+        for key, times in records:
+            ask.hmget(key, times)
         for id in accounts:
             ask.hget(keys.account(id), "until_ms")
         answers = ask.execute()
+    booked: Counter[int] = Counter()
     with connection.pipeline() as change:
-        for name, members in ((keys.leased, leased), (keys.suspect, suspect), (keys.parked, parked), (keys.free, free)):
+        for lesson, _ in patience:
+            # Places in line are in ticks of a microsecond.
+            change.zincrby(keys.waiting, -passed_ms * 1000, lesson)
+            change.hincrby(keys.ticket(lesson), "tick", -passed_ms * 1000)
+        for name, members in zip(sets, scores, strict=True):
             finite = {slot: score - passed_ms for slot, score in members if math.isfinite(score)}
             if finite:
                 change.zadd(name, finite)
-        for slot, times in zip(occupied, answers, strict=False):
-            known: dict[Any, Any] = {
-                name: str(int(time) - passed_ms) for name, time in zip(TIMES_OF_A_LEASE, times, strict=True) if time
+        for (key, times), known in zip(records, answers, strict=False):
+            older: dict[Any, Any] = {
+                name: str(int(time) - passed_ms) for name, time in zip(times, known, strict=True) if time
             }
-            change.hset(keys.slot(slot), mapping=known)
-        for id, until in zip(accounts, answers[len(occupied) :], strict=True):
+            if older:
+                change.hset(key, mapping=older)
+            if "from_ms" in older:
+                first, last = int(older["from_ms"]) // QUARTER_MS, (int(older["end_ms"]) - 1) // QUARTER_MS
+                booked.update(range(first, last + 1))
+        for id, until in zip(accounts, answers[len(records) :], strict=True):
             if int(until) > 0:
                 change.hset(keys.account(id), "until_ms", int(until) - passed_ms)
+        change.delete(keys.booked)
+        if booked:
+            change.hset(keys.booked, mapping={str(quarter): count for quarter, count in booked.items()})
         change.execute()

@@ -3,44 +3,70 @@
 Zoom knows no idempotency key, so the order of steps does the work:
 
 1. Record in Redis the intent to create, and with it the sole right to try for `attempt_ttl`.
-2. If there was an attempt before, its outcome is unknown: look for its meeting by the marker in the agenda.
+2. If there was an attempt before, its outcome is unknown: look for its meeting by the marker in the agenda, twice.
 3. Else, or if there is none, create.
 4. Record the meeting. If the lease has moved on meanwhile, the meeting is not wanted any more: delete it.
 
 Killed after 1, 2 or 3, the lease stays in `creating` without a running attempt; the reaper enqueues this job again, and
 step 2 finds what step 3 may have made.
+
+What becomes of a failure depends on whose it is:
+
+| fault | then |
+|---|---|
+| nobody's | wait and try again, while the time to create lasts |
+| the host's, the credential's | take it out of rotation, and the lesson moves to another host, three times at most |
+| the request's | release the lease; its outcome says why |
+| unknown whether there is a meeting | the lease stays; it turns suspect, and the reconciler asks Zoom |
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import structlog
 
+from broker.errors import SecretUnreadable, UnknownCredential
 from broker.jobs import DELETE_MEETING
-from broker.models import AccountState, Change, Credential, Lease, LeaseId, ReleaseReason
+from broker.models import Change, Credential, Lease, LeaseId, Moved, Phase, ReleaseReason
 from broker.operations import Pool
 from broker.zoom import CreateMeeting, Meeting, marker
 from broker.zoom.errors import Kind, ZoomError
+from workers import quarantine
 from workers.context import Context, open_context
+from workers.quarantine import Fault
 
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
+LOOK_AGAIN_S = 2.0
+"""Zoom may list a meeting only a moment after it was made, so one look that finds nothing is weak evidence."""
+NO_OTHER_HOST = "pool_exhausted"
+"""Why a lease failed whose host is to blame, when all others are in use: the same that a claim would have said."""
 
 
 async def create_meeting(pool: str, lease: str) -> str:
     """Job: make the meeting of `lease`. Returns a word for the log: ready, moved on, busy, failed or unknown."""
     async with open_context() as context:
-        return await Creation(context, context.broker.pool(pool), LeaseId.parse(lease)).run()
+        id = LeaseId.parse(lease)
+        while True:
+            creation = Creation(context, context.broker.pool(pool), id)
+            answer = await creation.run()
+            if creation.moved_to is None:
+                return answer
+            # Killed here, the new lease is a claim without a worker, which the reaper notices within seconds.
+            id = creation.moved_to
 
 
 class Creation:
-    """One run of the job."""
+    """One run of the job on one host.
+
+    Attributes:
+        moved_to: the lesson's lease on another host, if this one failed it.
+    """
 
     def __init__(self, context: Context, pool: Pool, lease: LeaseId) -> None:
         self._context = context
@@ -48,6 +74,7 @@ class Creation:
         self._id = lease
         self._attempt = uuid4().hex
         self._log = log.bind(pool=pool.name, lease=str(lease))
+        self.moved_to: LeaseId | None = None
 
     async def run(self) -> str:
         """Go through the steps above."""
@@ -59,10 +86,17 @@ class Creation:
         lease = (await run(self._pool.find_lease(self._id))).lease if began.change is Change.DONE else None
         if lease is None:
             return "moved on"
-        credential = await self._context.credential(lease.credential)
+        earlier = began.detail == Phase.CREATING
         budget = asyncio.get_running_loop().time() + (began.deadline_ms - began.now_ms) / 1000
         try:
-            meeting = await self._obtain(lease, credential, earlier=began.detail == "creating", budget=budget)
+            credential = await self._context.credential(lease.credential)
+            meeting = await self._obtain(lease, credential, earlier=earlier, budget=budget)
+        except (UnknownCredential, SecretUnreadable) as error:
+            # A credential that is gone is gone for every account; a key that is missing is missing on this machine.
+            kind = Kind.CREDENTIAL if isinstance(error, UnknownCredential) else Kind.REQUEST
+            return await self._give_up(
+                lease, ZoomError(str(error), code=error.code, kind=kind, outcome_unknown=earlier)
+            )
         except ZoomError as error:
             return await self._give_up(lease, error)
         if meeting is None:
@@ -92,7 +126,9 @@ class Creation:
             except ZoomError as error:
                 earlier = earlier or error.outcome_unknown
                 error.outcome_unknown = earlier
-                wait = max(pause * random.uniform(0.5, 1.5), error.retry_after_s or 0)  # noqa: S311 - jitter
+                # Never before Zoom allows it, and not all at the same moment either.
+                spread = random.uniform(0.5, 1.5) * pause  # noqa: S311 - jitter
+                wait = spread if error.retry_after_s is None else error.retry_after_s + spread
                 left = budget - asyncio.get_running_loop().time()
                 if error.kind is not Kind.TRANSIENT or wait + self._context.settings.zoom_timeout_s > left:
                     raise
@@ -118,18 +154,25 @@ class Creation:
 
     async def _adopt(self, lease: Lease, credential: Credential) -> Meeting | None:
         """The meeting that an earlier attempt made, if it did. Should there be two, the younger ones are deleted."""
-        zoom = self._context.zoom
-        found = await zoom.find_by_marker(
-            credential, lease.zoom_user_id or lease.email, marker(lease.id, self._pool.name)
-        )
+        found = await self._look(lease, credential)
+        if not found:
+            settings = self._context.settings
+            await asyncio.sleep(min(LOOK_AGAIN_S, (settings.attempt_ttl_s - settings.zoom_timeout_s) / 2))
+            # Keeps others out while we look; whether it is still ours is asked once more before anything is created.
+            await self._still_ours()
+            found = await self._look(lease, credential)
         if not found:
             return None
-        first, *others = sorted({meeting.id for meeting in found})
+        first, *others = sorted(meeting.id for meeting in found)
         for other in others:
-            await self._context.enqueue(DELETE_MEETING, credential.name, other)
+            await self._context.enqueue(DELETE_MEETING, lease.credential, other)
         self._log.info("found the meeting of an earlier attempt", meeting_id=first)
         # Lists carry no start_url.
-        return await zoom.get_meeting(credential, first)
+        return await self._context.zoom.get_meeting(credential, first)
+
+    async def _look(self, lease: Lease, credential: Credential) -> list[Meeting]:
+        host = lease.zoom_user_id or lease.email
+        return await self._context.zoom.find_by_marker(credential, host, marker(lease.id, self._pool.name))
 
     async def _record(self, lease: Lease, meeting: Meeting) -> str:
         recorded = await self._context.broker.run(
@@ -151,25 +194,38 @@ class Creation:
 
     async def _give_up(self, lease: Lease, error: ZoomError) -> str:
         self._log.error("no meeting", code=error.code, kind=error.kind, unknown=error.outcome_unknown)
-        if error.kind is Kind.HOST:
-            await self._park(lease, error)
+        fault = Fault.of(error, lease.now_ms)
+        if fault is not None and fault.whole_credential:
+            # Before the move, which must not end on another account behind the same credential.
+            credential = lease.credential or self._context.settings.default_credential
+            await quarantine.park_credential(self._context, credential, fault)
         if error.outcome_unknown:
             # A meeting may exist, so time alone must not free the slot: it turns suspect, and Zoom is asked.
+            if fault is not None:
+                await quarantine.park(self._context, self._pool, lease.account, fault)
             return "unknown"
+        code = error.code
+        if fault is not None:
+            moved = await self._context.broker.run(
+                self._pool.move(lease, self._attempt, fault.state, fault.reason, until_ms=fault.until_ms)
+            )
+            if moved.lease is not None:
+                self._log.info("moved to another host", to=str(moved.lease.id), code=error.code)
+                self.moved_to = moved.lease.id
+                return "moved"
+            if moved.outcome is Moved.BUSY and moved.free_at_ms:
+                code = NO_OTHER_HOST
+        return await self._fail(code)
+
+    async def _fail(self, code: str) -> str:
+        """Release the lease: there is no meeting, and its outcome says why."""
+        again = await self._context.broker.run(self._pool.begin_creating(self._id, self._attempt))
+        if again.change in (Change.STALE, Change.BUSY):
+            return "moved on"  # or another attempt took over, whose call to Zoom may be under way
         await self._context.broker.run(
-            self._pool.release([self._id], ReleaseReason.FAILED, detail=error.code, only_phase=lease.phase)
+            self._pool.release([self._id], ReleaseReason.FAILED, detail=code, only_phase=Phase.CREATING)
         )
         return "failed"
-
-    async def _park(self, lease: Lease, error: ZoomError) -> None:
-        """Take the host out of rotation, or the next lesson would get the same refusal."""
-        if error.code == "zoom_daily_limit":
-            state, until_ms = AccountState.LIMITED, next_utc_midnight_ms(lease.now_ms)
-        else:
-            state, until_ms = AccountState.QUARANTINED, 0
-        await self._context.broker.run(
-            self._pool.park_account(lease.account, state, f"{error.code}: {error}", until_ms=until_ms)
-        )
 
 
 async def refresh_start_url(pool: str, lease: str) -> str:
@@ -183,9 +239,3 @@ async def refresh_start_url(pool: str, lease: str) -> str:
         sealed = context.box.seal(meeting.start_url.get_secret_value())
         await context.broker.run(operations.record(found.id, start_url=sealed, start_url_ms=found.now_ms))
         return "refreshed"
-
-
-def next_utc_midnight_ms(now_ms: int) -> int:
-    """When Zoom's daily limits start anew."""
-    today = datetime.fromtimestamp(now_ms / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return round((today + timedelta(days=1)).timestamp() * 1000)

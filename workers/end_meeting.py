@@ -38,6 +38,12 @@ async def end_meeting(pool: str, lease: str, reason: str) -> str:
             )
             if change is not Change.REFUSED:
                 return "released"
+        # Noted, so that the lesson does not move to another host meanwhile.
+        noted = await context.broker.run(operations.record(found.id, ending=reason))
+        if noted.change is Change.STALE:
+            now = (await context.broker.run(operations.find_lesson(found.lesson))).lease
+            if now is not None and now.moved_from == found.id:
+                return await end_meeting(pool, str(now.id), reason)
         raise NotYet(f"the meeting of lease {lease} is just being made; it is ended when that is done")
 
 

@@ -12,6 +12,9 @@ from rq.serializers import JSONSerializer
 
 from broker.jobs import JobSpec, QueueName
 
+MAINTENANCE_LOCK_S = 60
+"""Much longer than cleaning the registries of a queue takes."""
+
 
 class JsonJob(Job):
     """A job that is JSON even where a library forgets to say so (rq-scheduler has no setting for it)."""
@@ -28,6 +31,13 @@ class JsonQueue(Queue):
     def __init__(self, name: str = "default", connection: Redis | None = None, **options: Any) -> None:
         options["serializer"] = options.get("serializer") or JSONSerializer
         super().__init__(name, connection, **options)
+
+    def acquire_maintenance_lock(self) -> bool:
+        """Take the right to bring back jobs of dead workers.
+
+        RQ's own lock lives for 15 minutes, and for so long nobody would do it after a worker was killed while it did.
+        """
+        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=MAINTENANCE_LOCK_S))
 
 
 def enqueue(connection: Redis, spec: JobSpec, *args: str | int | dict[str, Any], job_id: str | None = None) -> bool:

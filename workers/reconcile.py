@@ -75,7 +75,8 @@ async def reconcile() -> str:
     Raises:
         ExceptionGroup: the data of some pools is broken; all others were settled.
     """
-    async with open_context() as context:
+    async with open_context() as opened:
+        context = opened.in_background()
         done: Counter[Verb] = Counter()
         broken: list[Exception] = []
         names = await context.broker.pools()

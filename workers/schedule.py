@@ -20,7 +20,7 @@ from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 from rq_scheduler import Scheduler
 
-from broker.jobs import REAP, RECONCILE, RELAY, JobSpec, QueueName
+from broker.jobs import PROBE, REAP, RECONCILE, RELAY, JobSpec, QueueName
 from broker.logs import configure
 from broker.redis import connect
 from broker.settings import Settings
@@ -33,7 +33,11 @@ PAUSE_S = 1.0
 
 def periodic(settings: Settings) -> tuple[tuple[JobSpec, int], ...]:
     """The periodic jobs and their periods in seconds."""
-    always = (REAP, settings.reap_interval_s), (RECONCILE, settings.reconcile_interval_s)
+    always = (
+        (REAP, settings.reap_interval_s),
+        (RECONCILE, settings.reconcile_interval_s),
+        (PROBE, settings.probe_interval_s),
+    )
     return (*always, (RELAY, settings.relay_interval_s)) if settings.notify_url else always
 
 
@@ -54,7 +58,12 @@ class PoolScheduler(Scheduler):  # type: ignore[misc]  # rq-scheduler is untyped
         )
         self._settings = settings
         self._retries = RQScheduler(
-            list(QueueName), connection, interval=settings.scheduler_interval_s, serializer=JSONSerializer
+            list(QueueName),
+            connection,
+            interval=settings.scheduler_interval_s,
+            serializer=JSONSerializer,
+            # One name for all: they take turns under rq-scheduler's lock, and need not wait for that of a dead one.
+            name="zoompool",
         )
 
     def register_missing(self) -> list[str]:

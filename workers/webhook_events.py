@@ -12,11 +12,13 @@ import structlog
 
 from broker.jobs import DELETE_MEETING
 from broker.models import Account, AccountState, Change, Lease, Phase, ReleaseReason
-from broker.operations import REAP_BATCH
+from broker.operations import Pool
 from broker.zoom import ZoomError
 from broker.zoom.webhooks import WebhookEvent
 from workers.context import Context, open_context
 from workers.end_meeting import finish
+from workers.probe import came_back
+from workers.quarantine import Fault, every_account, park
 
 log = structlog.get_logger(__name__)
 
@@ -112,40 +114,38 @@ async def meeting_state(context: Context, lease: Lease) -> str:
 
 async def user_gone(context: Context, event: WebhookEvent) -> str:
     """A user was deactivated or deleted: its account leaves the rotation."""
-    return await _park(context, event, f"Zoom: {event.event}")
+    return await _park(context, event, f"zoom_host_inactive: Zoom sent {event.event}")
 
 
-async def user_updated(context: Context, event: WebhookEvent) -> str:
-    """A user was changed: if it cannot host any more, its account leaves the rotation."""
-    async for _, account in accounts_of(context, event):
-        user = await context.zoom.get_user(
-            await context.credential(account.credential), account.zoom_user_id or account.email
-        )
+async def user_changed(context: Context, event: WebhookEvent) -> str:
+    """A user was changed: its account leaves the rotation if it cannot host any more, and returns if it can again."""
+    back = 0
+    async for pool, account in accounts_of(context, event):
+        user = await context.zoom.get_user(await context.credential(account.credential), account.host)
         if not user.can_host:
-            return await _park(context, event, f"Zoom: user is {user.status or 'unknown'}, type {user.type}")
-    return "can host"
+            code = "zoom_host_inactive" if user.status != "active" else "zoom_host_not_allowed"
+            return await _park(context, event, f"{code}: user is {user.status or 'unknown'}, type {user.type}")
+        back += await came_back(context, pool, account)
+    return f"returned {back}" if back else "can host"
 
 
 async def _park(context: Context, event: WebhookEvent, reason: str) -> str:
+    fault = Fault(AccountState.QUARANTINED, reason)
     parked = 0
     async for pool, account in accounts_of(context, event):
-        operation = context.broker.pool(pool).park_account(account.id, AccountState.QUARANTINED, reason)
-        await context.broker.run(operation)
-        parked += 1
+        parked += await park(context, pool, account.id, fault)
     return f"parked {parked}"
 
 
-async def accounts_of(context: Context, event: WebhookEvent) -> AsyncIterator[tuple[str, Account]]:
+def accounts_of(context: Context, event: WebhookEvent) -> AsyncIterator[tuple[Pool, Account]]:
     """Every account, in whichever pool, whose host the event speaks of."""
-    for name in await context.broker.pools():
-        offset = 0
-        while page := await context.broker.run(context.broker.pool(name).accounts(offset=offset, count=REAP_BATCH)):
-            for account in page:
-                by_id = event.host_id and account.zoom_user_id == event.host_id
-                by_email = event.email and account.email.lower() == event.email.lower()
-                if (by_id or by_email) and account.state is not AccountState.REMOVING:
-                    yield name, account
-            offset += len(page)
+
+    def concerned(account: Account) -> bool:
+        by_id = event.host_id and account.zoom_user_id == event.host_id
+        by_email = event.email and account.email.lower() == event.email.lower()
+        return bool(by_id or by_email)
+
+    return every_account(context, concerned)
 
 
 MEETING_EVENTS: dict[str, Callable[[Context, Lease, WebhookEvent], Awaitable[str]]] = {
@@ -158,5 +158,6 @@ MEETING_EVENTS: dict[str, Callable[[Context, Lease, WebhookEvent], Awaitable[str
 USER_EVENTS: dict[str, Callable[[Context, WebhookEvent], Awaitable[str]]] = {
     "user.deactivated": user_gone,
     "user.deleted": user_gone,
-    "user.updated": user_updated,
+    "user.activated": user_changed,
+    "user.updated": user_changed,
 }

@@ -108,6 +108,14 @@ EXPLANATIONS: dict[str, Explanation] = {
         "To a claim: no slot is free. To a worker: another attempt at the same creation is under way.",
         "See 'zoompool status'. If slots are short every day, add accounts.",
     ),
+    "queued": _answer(
+        "No slot is free for this lesson now; it has a place in the queue, and keeps it as long as it is claimed again "
+        "within every ZOOMPOOL_TICKET_TTL_S.",
+        NOTHING,
+    ),
+    "queue_full": _answer(
+        "ZOOMPOOL_QUEUE_MAX lessons wait in this pool already.", "Add accounts, or allow a longer queue."
+    ),
     "quota": _answer(
         "The owner holds as many leases as ZOOMPOOL_MAX_LEASES_PER_OWNER allows.", "End one of the owner's lessons."
     ),
@@ -141,6 +149,11 @@ EXPLANATIONS: dict[str, Explanation] = {
     "script_error": _error(
         "A Lua script refused its input or met data that it does not understand.",
         "See that all processes run the same version, and that nobody wrote to the keys zp:* by hand.",
+    ),
+    "pool_damaged": _error(
+        "The data of a pool contradict themselves: somebody wrote to its keys by hand, or restored only some of them. "
+        "Nothing is changed until that is repaired.",
+        "See what is wrong with 'zoompool doctor'; restore the key that it names from a backup, or remove it.",
     ),
     "unknown_account": _error("The account is not in this pool.", "See 'zoompool accounts list --pool POOL'."),
     "unknown_credential": _error(
@@ -305,6 +318,10 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Wait for 00:00 UTC; see what else calls Zoom's API under this account.",
     ),
     "zoom_rate_limited": _zoom("Too many calls to Zoom at once.", "Nothing: the worker slows down and tries again."),
+    "zoom_rate_budget": _zoom(
+        "More calls wait than Zoom allows for this account, so this one was not made.",
+        "Nothing: the worker tries again. If it lasts: is ZOOMPOOL_ZOOM_PLAN what the Zoom account pays for?",
+    ),
     "zoom_meeting_missing": _zoom("This meeting does not exist at Zoom any more.", NOTHING),
     "zoom_timeout": _zoom(
         "Zoom did not answer in time; whether the call had an effect is unknown.",

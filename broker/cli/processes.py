@@ -57,11 +57,14 @@ def counts_of(workers: int) -> Iterator[None]:
             del os.environ[COUNTS]
 
 
-def worker(queue: Annotated[QueueName, typer.Argument(help="The one queue to work on.")]) -> None:
-    """Run a worker on one queue until it is told to stop; the job at hand is finished first."""
+def worker(
+    queue: Annotated[QueueName, typer.Argument(help="The one queue to work on.")],
+    stock: Annotated[bool, typer.Option("--stock", help="Use RQ's own worker: one job at a time.")] = False,
+) -> None:
+    """Run a worker on one queue, many jobs at a time, until it is told to stop; jobs under way are finished first."""
     from workers.run import run_worker
 
-    run_worker(queue, settings_with_logging())
+    run_worker(queue, settings_with_logging(), stock=stock)
 
 
 def scheduler() -> None:

@@ -47,7 +47,7 @@ from broker.testing.zoom_simulator.settings import DEMO_ACCOUNT, DEMO_CLIENT
 READY_S = 30.0
 ASK_S = 1.0
 WEBHOOK_PATH = "/schedule/api/zoom/webhook/"
-WORKERS: Mapping[QueueName, int] = {QueueName.CREATE: 3, QueueName.WEBHOOKS: 2, QueueName.PERIODIC: 1}
+WORKERS: Mapping[QueueName, int] = {QueueName.CREATE: 1, QueueName.WEBHOOKS: 1, QueueName.PERIODIC: 1}
 
 
 class Stack:

@@ -1,8 +1,8 @@
 """The calls to Zoom that the broker needs.
 
-Every method ends within `settings.zoom_timeout_s`, with all its tries, pages and a token refresh; so a caller can say
-for sure when a call is no longer under way. All raise `ZoomError`, and `BrokerUnavailable` if the shared token cannot
-be read from Redis.
+Every method ends within `settings.zoom_timeout_s`, with all its tries, pages, waits and a token refresh; so a caller
+can say for sure when a call is no longer under way. All raise `ZoomError`, and `BrokerUnavailable` if the shared token
+or budget cannot be read from Redis.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from broker.secrets import SecretBox
 from broker.settings import Settings
 from broker.zoom.auth import REQUEST_TIMEOUT_S, TokenSource
 from broker.zoom.errors import Kind, ZoomError, unexpected_answer
+from broker.zoom.limits import Budgets, Category
 from broker.zoom.models import CreateMeeting, Meeting, MeetingList, MeetingPage, User
 from broker.zoom.transport import Deadline, Repeat, Transport, read
 
@@ -40,12 +41,22 @@ class ZoomClient:
     Args:
         http: the connection pool; see `open_zoom`.
         tokens: where access tokens come from.
+        budgets: how often Zoom may be called.
         settings: address of the API and time limit.
     """
 
-    def __init__(self, http: httpx.AsyncClient, tokens: TokenSource, settings: Settings) -> None:
+    def __init__(self, http: httpx.AsyncClient, tokens: TokenSource, budgets: Budgets, settings: Settings) -> None:
+        self._http = http
         self._tokens = tokens
-        self._transport = Transport(http, tokens, api_base=settings.zoom_api_base, timeout_s=settings.zoom_timeout_s)
+        self._budgets = budgets
+        self._settings = settings
+        self._transport = Transport(
+            http, tokens, budgets, api_base=settings.zoom_api_base, timeout_s=settings.zoom_timeout_s
+        )
+
+    def in_background(self) -> ZoomClient:
+        """The same client for work that nobody waits for: it leaves a share of every budget to others."""
+        return ZoomClient(self._http, self._tokens, self._budgets.in_background(), self._settings)
 
     async def create_meeting(self, credential: Credential, host: str, request: CreateMeeting) -> Meeting:
         """Create a meeting on a host. Sent once: Zoom has no idempotency key, so a repeat could make a second one.
@@ -62,7 +73,14 @@ class ZoomClient:
         path = f"/users/{_host(host)}/meetings"
         async with self._transport.deadline(f"create a meeting on {host}") as deadline:
             response = await self._transport.call(
-                deadline, credential, "POST", path, repeat=Repeat.NEVER, json=request.body()
+                deadline,
+                credential,
+                "POST",
+                path,
+                category=self._budgets.of_creations,
+                creates_on=host,
+                repeat=Repeat.NEVER,
+                json=request.body(),
             )
         return read(Meeting, response, changes=True)
 
@@ -105,7 +123,12 @@ class ZoomClient:
         async with self._transport.deadline(f"delete meeting {meeting_id}") as deadline:
             try:
                 await self._transport.call(
-                    deadline, credential, "DELETE", f"/meetings/{meeting_id}", repeat=Repeat.SAFE
+                    deadline,
+                    credential,
+                    "DELETE",
+                    f"/meetings/{meeting_id}",
+                    category=Category.LIGHT,
+                    repeat=Repeat.SAFE,
                 )
             except ZoomError as error:
                 if error.code != "zoom_meeting_missing":
@@ -142,7 +165,7 @@ class ZoomClient:
         """
         async with self._transport.deadline(f"get user {host}") as deadline:
             response = await self._transport.call(
-                deadline, credential, "GET", f"/users/{_host(host)}", repeat=Repeat.SAFE
+                deadline, credential, "GET", f"/users/{_host(host)}", category=Category.LIGHT, repeat=Repeat.SAFE
             )
         return read(User, response)
 
@@ -157,7 +180,7 @@ class ZoomClient:
 
     async def _get_meeting(self, deadline: Deadline, credential: Credential, meeting_id: int) -> Meeting:
         response = await self._transport.call(
-            deadline, credential, "GET", f"/meetings/{meeting_id}", repeat=Repeat.SAFE
+            deadline, credential, "GET", f"/meetings/{meeting_id}", category=Category.LIGHT, repeat=Repeat.SAFE
         )
         return read(Meeting, response)
 
@@ -165,7 +188,15 @@ class ZoomClient:
         """Send one "end"; return what Zoom had against it. The meeting is looked at either way."""
         path = f"/meetings/{meeting_id}/status"
         try:
-            await self._transport.call(deadline, credential, "PUT", path, repeat=Repeat.NEVER, json={"action": "end"})
+            await self._transport.call(
+                deadline,
+                credential,
+                "PUT",
+                path,
+                category=Category.LIGHT,
+                repeat=Repeat.NEVER,
+                json={"action": "end"},
+            )
         except ZoomError as error:
             if error.kind is Kind.CREDENTIAL:
                 raise
@@ -191,7 +222,13 @@ class ZoomClient:
         params: dict[str, str | int] = {"type": kind.value, "page_size": PAGE_SIZE}
         for _ in range(MAX_PAGES):
             response = await self._transport.call(
-                deadline, credential, "GET", f"/users/{_host(host)}/meetings", repeat=Repeat.SAFE, params=params
+                deadline,
+                credential,
+                "GET",
+                f"/users/{_host(host)}/meetings",
+                category=Category.MEDIUM,
+                repeat=Repeat.SAFE,
+                params=params,
             )
             page = read(MeetingPage, response)
             for meeting in page.meetings:
@@ -208,7 +245,7 @@ async def open_zoom(settings: Settings, aredis: redis.asyncio.Redis, box: Secret
 
     Args:
         settings: addresses and time limits.
-        aredis: where access tokens are shared; must decode responses.
+        aredis: where access tokens and budgets are shared; must decode responses.
         box: encrypts the tokens there.
     """
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=30)
@@ -225,7 +262,7 @@ async def open_zoom(settings: Settings, aredis: redis.asyncio.Redis, box: Secret
             request_timeout_s=min(REQUEST_TIMEOUT_S, settings.zoom_timeout_s / 2),
         )
         try:
-            yield ZoomClient(http, tokens, settings)
+            yield ZoomClient(http, tokens, Budgets(aredis, settings), settings)
         finally:
             await tokens.aclose()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from broker.errors import ZoomPoolError
+from broker.errors import UnknownCredential, ZoomPoolError
 
 MAX_TEXT = 300
 
@@ -75,6 +75,9 @@ class ZoomError(ZoomPoolError):
             self.zoom_code == _TOKEN_REFUSED or self.http_status == HTTPStatus.UNAUTHORIZED
         )
 
+
+CREDENTIAL_CODES = frozenset({"zoom_credential_rejected", "zoom_scope_missing", UnknownCredential.code})
+"""Codes of faults that saving the credential anew may mend."""
 
 _TOKEN_REFUSED = 124
 _SCOPES_MISSING = 4711

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from broker.errors import InvalidName
 from broker.models import LEASE_ID, NAME, LeaseId
 
 MAX_AGENDA = 2000
@@ -31,17 +30,10 @@ def marker(lease: LeaseId, pool: str) -> str:
     """The text that ties a meeting at Zoom to one lease, for the beginning of its agenda.
 
     Zoom knows no idempotency key. After a time-out the meeting is looked up by this text before another one is created.
-    The brackets end it, so that fence 1 is not found in fence 12.
-
-    Raises:
-        InvalidName: the names are so long that Zoom's lists would cut the marker off.
+    The brackets end it, so that fence 1 is not found in fence 12. Names are capped so that it always fits into what
+    Zoom's lists show of an agenda.
     """
-    text = f"[zoompool:{pool}:{lease}]"
-    if len(text) > MAX_LISTED_AGENDA:
-        raise InvalidName(
-            "lease marker", text, f"pool and account name together must keep it below {MAX_LISTED_AGENDA} characters"
-        )
-    return text
+    return f"[zoompool:{pool}:{lease}]"
 
 
 def parse_marker(agenda: str) -> tuple[str, LeaseId] | None:

@@ -1,5 +1,5 @@
-"""One call to Zoom: the token, the time limit, the one forced refresh, and the one place where failures of the network
-become ours.
+"""One call to Zoom: the budget, the token, the time limit, the one forced refresh, and the one place where failures of
+the network become ours.
 
 Repeating is for calls that may run twice. `Repeat.NEVER` sends once (again only when Zoom refused the token, which it
 does before anything else); `Repeat.SAFE` makes up to three tries.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from broker.models import Credential
 from broker.zoom.auth import TokenSource
 from broker.zoom.errors import Kind, ZoomError, classify, timed_out, transport_failed, unexpected_answer
+from broker.zoom.limits import Budgets, Category
 
 TRIES = 3
 FIRST_PAUSE_S = 0.1
@@ -46,13 +48,17 @@ class Transport:
     Args:
         http: the connection pool; it sets the time limits of connecting.
         tokens: where access tokens come from.
+        budgets: when the next call may be made.
         api_base: address of the API, such as `https://api.zoom.us/v2`.
         timeout_s: limit of one `deadline`, with everything that happens inside.
     """
 
-    def __init__(self, http: httpx.AsyncClient, tokens: TokenSource, *, api_base: str, timeout_s: float) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, tokens: TokenSource, budgets: Budgets, *, api_base: str, timeout_s: float
+    ) -> None:
         self._http = http
         self._tokens = tokens
+        self._budgets = budgets
         self._base = api_base.rstrip("/")
         self._timeout_s = timeout_s
 
@@ -82,7 +88,9 @@ class Transport:
         method: str,
         path: str,
         *,
+        category: Category,
         repeat: Repeat,
+        creates_on: str = "",
         json: Mapping[str, Any] | None = None,
         params: Mapping[str, str | int] | None = None,
     ) -> httpx.Response:
@@ -93,14 +101,17 @@ class Transport:
             credential: the OAuth app to call with.
             method: HTTP method.
             path: below the API's address, already percent-encoded.
+            category: the budget that it counts against.
+            creates_on: for a creation: the host, whose creations are counted by day.
             repeat: whether transient failures may be tried again.
             json: the body.
             params: the query.
 
         Raises:
             ZoomError: see `broker.zoom.errors`.
-            BrokerUnavailable: the access token could not be read from Redis.
+            BrokerUnavailable: the access token or the budget could not be read from Redis.
         """
+        what = _Call(credential, category, creates_on, method, path, json, params)
         tries = TRIES if repeat is Repeat.SAFE else 1
         # Zoom may refuse the token on a second try too (it expired just then), but one refresh has to be enough.
         authorised = _Authorised(self._tokens, credential)
@@ -113,52 +124,59 @@ class Transport:
             wait_jitter=FIRST_PAUSE_S,
         ):
             with attempt:
-                return await self._try(deadline, authorised, method, path, json, params)
+                try:
+                    return await self._try(deadline, authorised, what)
+                except ZoomError as error:
+                    await self._budgets.learn(credential, category, error, host=creates_on)
+                    raise
         raise AssertionError("the last try returns or raises")
 
-    async def _try(
-        self,
-        deadline: Deadline,
-        authorised: _Authorised,
-        method: str,
-        path: str,
-        json: Mapping[str, Any] | None,
-        params: Mapping[str, str | int] | None,
-    ) -> httpx.Response:
+    async def _try(self, deadline: Deadline, authorised: _Authorised, call: _Call) -> httpx.Response:
         token = await authorised.token()
-        answer = await self._send(deadline, token, method, path, json, params)
+        answer = await self._send(deadline, token, call)
         if isinstance(answer, ZoomError) and answer.token_refused and authorised.may_refresh:
             token = await authorised.refresh(token)
-            answer = await self._send(deadline, token, method, path, json, params)
+            answer = await self._send(deadline, token, call)
         if isinstance(answer, ZoomError):
             deadline.last = answer
             raise answer
         deadline.last = None
         return answer
 
-    async def _send(
-        self,
-        deadline: Deadline,
-        token: SecretStr,
-        method: str,
-        path: str,
-        json: Mapping[str, Any] | None,
-        params: Mapping[str, str | int] | None,
-    ) -> httpx.Response | ZoomError:
-        changes = method != "GET"
+    async def _send(self, deadline: Deadline, token: SecretStr, call: _Call) -> httpx.Response | ZoomError:
+        changes = call.method != "GET"
+        try:
+            # Half of the time that is left is for the call itself.
+            patience_s = (deadline.at - asyncio.get_running_loop().time()) / 2
+            await self._budgets.spend(call.credential, call.category, patience_s=patience_s, host=call.creates_on)
+        except ZoomError as refusal:
+            return refusal
         with deadline.sends(changes):
             try:
                 response = await self._http.request(
-                    method,
-                    self._base + path,
+                    call.method,
+                    self._base + call.path,
                     headers={"Authorization": f"Bearer {token.get_secret_value()}"},
-                    json=json,
-                    params=params,
+                    json=call.json,
+                    params=call.params,
                 )
             except httpx.HTTPError as failure:
                 # Returned, so that the caller raises it outside of the handler: httpx's error carries our headers.
                 return transport_failed(failure, deadline.what, changes=changes)
         return response if response.is_success else classify(response, changes=changes)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is sent, and which budget it counts against."""
+
+    credential: Credential
+    category: Category
+    creates_on: str
+    method: str
+    path: str
+    json: Mapping[str, Any] | None
+    params: Mapping[str, str | int] | None
 
 
 class Deadline:

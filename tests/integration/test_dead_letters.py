@@ -20,7 +20,7 @@ from broker.secrets import new_key
 from broker.settings import load_settings
 from tests.web_app import WebApp, listening_web_app
 from workers.queues import JsonQueue, enqueue
-from workers.run import PoolWorker
+from workers.run import StockWorker
 
 SECRET = "whsec_bWFkZS11cC1zZWNyZXQtZm9yLXRlc3Rz"
 MESSAGE = Notification("msg_0", "lesson.live", 1_700_000_000_000, {"lesson_id": "algebra"})
@@ -49,7 +49,7 @@ def queues(web_app: WebApp) -> Iterator[Redis]:
 def work(connection: Redis) -> None:
     """Let a stock worker do all that waits."""
     queue = JsonQueue(NOTIFY.queue, connection=connection)
-    PoolWorker([queue], connection=connection, serializer=JSONSerializer).work(burst=True, logging_level="CRITICAL")
+    StockWorker([queue], connection=connection, serializer=JSONSerializer).work(burst=True, logging_level="CRITICAL")
 
 
 def run(*arguments: str) -> tuple[int, str]:

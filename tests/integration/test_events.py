@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import redis as redis_py
 
+from broker import events
 from broker.client import AsyncBroker
 from broker.errors import BrokerUnavailable
-from broker.events import BLOCK_S, EventHub
+from broker.events import EventHub
 from broker.models import Account, Lease, ReleaseReason
 from broker.redis import connect_async
 from broker.settings import Settings
@@ -65,7 +66,7 @@ async def listening(settings: Settings) -> AsyncIterator[Listening]:
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Listening]:
-    commands, listener = connect_async(settings), connect_async(settings, blocking_s=BLOCK_S)
+    commands, listener = connect_async(settings), connect_async(settings, blocking_s=events.BLOCK_S)
     hub = EventHub(listener, commands)
     task = asyncio.create_task(hub.run())
     try:
@@ -118,6 +119,28 @@ async def test_pool_that_joins_while_the_listener_waits_for_another_is_heard(lis
         assert await dance.news(SOON_S)
 
 
+async def test_pool_that_joins_while_a_read_is_on_its_way_to_the_server_is_heard(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "BLOCK_S", 4 * SOON_S)  # a read that was not interrupted would be noticed
+    async with running(settings) as listening:
+        await listening.pool()
+        await listening.pool("evening")
+        interrupted = Counted(listening.broker.redis.client_unblock)
+        monkeypatch.setattr(listening.broker.redis, "client_unblock", interrupted)
+        reads = Held(listening.hub._listener.xread)
+        monkeypatch.setattr(listening.hub._listener, "xread", reads)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(listening.hub.watch("default", "algebra"))
+            await reads.begun.wait()
+            joining = asyncio.create_task(stack.enter_async_context(listening.hub.watch("evening", "dance")))
+            await wait_until_async(interrupted.twice, "the read cannot be interrupted yet")
+            reads.may_go.set()
+            dance = await joining
+            await listening.claim("dance", "evening")
+            assert await dance.news(SOON_S)
+
+
 async def test_same_lesson_in_another_pool_is_another_lesson(listening: Listening) -> None:
     await listening.pool("evening")
     async with (
@@ -150,7 +173,38 @@ async def test_two_hundred_watches_are_one_connection_and_no_questions(
         assert len(clients(redis)) == connections
         asked = {name for name in after if after[name] > before.get(name, 0)}
         assert not asked & {"xrevrange", "client|unblock"}
+        assert after["xread"] - before["xread"] < 10
         await listening.release(lease)
+
+
+async def test_lost_connection_wakes_everybody_when_it_is_made_anew(
+    listening: Listening, redis: redis_py.Redis
+) -> None:
+    async with listening.hub.watch("default", "algebra") as one, listening.hub.watch("default", "biology") as other:
+        for _ in range(3):
+            id = await wait_until_async(lambda: blocked(redis), "the listener waits")
+            redis.client_kill_filter(_id=str(id))
+            # Something may have been missed meanwhile, so everybody looks again.
+            assert await one.news(SOON_S)
+            assert await other.news(SOON_S)
+            assert listening.hub.connected
+
+
+async def test_pool_that_joins_after_a_lost_connection_is_heard(
+    settings: Settings, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "BLOCK_S", 4 * SOON_S)
+    async with running(settings) as listening:
+        await listening.pool()
+        await listening.pool("evening")
+        async with listening.hub.watch("default", "algebra") as algebra:
+            id = await wait_until_async(lambda: blocked(redis), "the listener waits")
+            redis.client_kill_filter(_id=str(id))
+            assert await algebra.news(SOON_S)
+            await wait_until_async(lambda: blocked(redis), "the listener waits again")
+            async with listening.hub.watch("evening", "dance") as dance:
+                await listening.claim("dance", "evening")
+                assert await dance.news(SOON_S)
 
 
 async def test_lost_connection_loses_no_change(listening: Listening, redis: redis_py.Redis) -> None:
@@ -211,6 +265,25 @@ async def test_nothing_is_listened_to_when_nobody_waits(listening: Listening, re
         return not await blocked(redis)
 
     await wait_until_async(idle, "the listener rests")
+    # Nothing is remembered of who left; whoever comes next starts from now.
+    await listening.claim("algebra")
+    async with listening.hub.watch("default", "algebra") as watch:
+        await wait_until_async(lambda: blocked(redis), "the listener waits again")
+        assert not await watch.news(0)
+
+
+async def test_listener_stops_when_it_is_told_to(listening: Listening, redis: redis_py.Redis) -> None:
+    async with listening.hub.watch("default", "algebra"):
+        await wait_until_async(lambda: blocked(redis), "the listener waits")
+        listening.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening.task
+
+    async def gone() -> bool:
+        return not await blocked(redis)
+
+    await listening.hub.aclose()
+    await wait_until_async(gone, "its connection is closed")
 
 
 async def test_watch_on_a_redis_that_is_gone_says_so(settings: Settings) -> None:
@@ -220,6 +293,35 @@ async def test_watch_on_a_redis_that_is_gone_says_so(settings: Settings) -> None
             async with made.hub.watch("default", "algebra"):
                 pass
         assert not made.hub.connected
+
+
+class Counted:
+    """An async function that counts its calls."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+        self._function = function
+        self._calls = 0
+
+    async def __call__(self, *args: Any, **options: Any) -> Any:
+        self._calls += 1
+        return await self._function(*args, **options)
+
+    async def twice(self) -> bool:
+        """Whether it was called at least twice."""
+        return self._calls >= 2
+
+
+class Held:
+    """An async function whose first call is held up until it may go."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+        self._function = function
+        self.begun, self.may_go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, *args: Any, **options: Any) -> Any:
+        self.begun.set()
+        await self.may_go.wait()
+        return await self._function(*args, **options)
 
 
 async def blocked(redis: redis_py.Redis) -> int:

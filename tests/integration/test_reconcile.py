@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -180,9 +181,10 @@ async def test_lesson_past_its_longest_hold_follows_the_policy(
 
 
 async def everything_in(school: School) -> dict[bytes | str, bytes | None]:
-    """All of Redis, as it would be written to disk."""
+    """All of Redis, as it would be written to disk; but not how often Zoom was called, for asking counts, too."""
     async with redis.asyncio.Redis.from_url(school.settings.redis_url) as raw:
-        return {key: await raw.dump(key) for key in await raw.keys()}
+        keys: Any = await raw.keys()
+        return {key: await raw.dump(key) for key in keys if not key.startswith(b"zp:zoom:")}
 
 
 async def test_dry_run_decides_the_same_and_changes_nothing(school: School) -> None:

@@ -208,6 +208,7 @@ async def test_wrong_password_is_said_and_not_shown(kind: Any, own_server: Redis
         connection.config_set("requirepass", "another-made-up-password")
         url = f"unix://:{PASSWORD}@{own_server.socket}"
         async with made(kind, url) as runner:
+            # redis-py's async client says no more than that it could not connect.
             assert isinstance(await failure(runner), BrokerUnavailable | BrokerMisconfigured)
 
 

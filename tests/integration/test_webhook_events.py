@@ -143,6 +143,26 @@ async def test_changed_user_who_can_still_host_stays(school: School) -> None:
     assert await handle_event(dataclasses.asdict(event)) == "can host"
 
 
+@pytest.mark.parametrize("type", ["user.activated", "user.updated"])
+async def test_user_who_can_host_again_brings_its_account_back_at_once(school: School, type: str) -> None:
+    host = school.zoom.settings.hosts[0]
+    about = WebhookEvent(event="user.deactivated", event_ts=1, host_id="someone", email=host.email)
+    assert await handle_event(dataclasses.asdict(about)) == "parked 1"
+    assert await handle_event(dataclasses.asdict(dataclasses.replace(about, event=type))) == "returned 1"
+    assert (await school.broker.run(school.pool.status())).parked == 0
+
+
+async def test_what_an_operator_said_of_an_account_outlives_what_zoom_says_of_its_user(school: School) -> None:
+    host = school.zoom.settings.hosts[0]
+    await school.broker.run(school.pool.park_account("host01", AccountState.DISABLED, "repairs"))
+    for type in ("user.deactivated", "user.activated"):
+        event = WebhookEvent(event=type, event_ts=1, host_id="someone", email=host.email)
+        await handle_event(dataclasses.asdict(event))
+    account = await school.broker.run(school.pool.account("host01"))
+    assert account is not None
+    assert (account.state, account.reason) == (AccountState.DISABLED, "repairs")
+
+
 async def test_end_button_ends_and_deletes_the_running_meeting_before_the_slot_is_free(school: School) -> None:
     lease = await ready(school)
     assert lease.meeting_id is not None

@@ -7,10 +7,12 @@ last touched, and everything else follows. Time is in milliseconds since the sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from broker.models import AccountState, Change, Granted, Phase
+from broker.invariants import RESERVED_HEAD_START_MS
+from broker.models import AccountState, Change, Granted, Moved, Phase, Reservation
+from broker.operations import MOST_MOVES
 from broker.settings import Settings
 
 IN_ROTATION = AccountState.ACTIVE
@@ -37,6 +39,8 @@ class HeldLease:
     uuid: str = ""
     instance: int = 0
     looks: int = 0
+    moves: int = 0
+    moved_from: str = ""
 
 
 @dataclass
@@ -61,6 +65,34 @@ class Host:
         return [index for index in range(self.capacity) if index not in self.leases and index not in self.open_slots()]
 
 
+@dataclass
+class Waiting:
+    """A lesson in the queue."""
+
+    owner: str
+    asked: int
+    head_start: int
+    place: int
+    until: int
+    patience: int
+
+
+@dataclass
+class Booking:
+    """A reservation."""
+
+    start: int
+    begin: int
+    end: int
+    lapse: int
+    used: bool = False
+
+    @property
+    def goes(self) -> int:
+        """When it is taken away."""
+        return self.end if self.used else self.lapse
+
+
 class PoolModel:
     """A pool of hosts. Each method does what the operation of the same name should, at the moment `now`."""
 
@@ -68,6 +100,8 @@ class PoolModel:
         self.now = 0
         self.fence = 0
         self.hosts: dict[str, Host] = {}
+        self.queue: dict[str, Waiting] = {}
+        self.bookings: dict[str, Booking] = {}
         self.outcomes: dict[str, tuple[str, str]] = {}
         self._batch = batch
         self._settings = settings
@@ -92,7 +126,10 @@ class PoolModel:
 
     # Leases
 
-    def claim(self, lesson: str, owner: str, quota: int) -> tuple[Granted, str]:
+    def claim(
+        self, lesson: str, owner: str, quota: int, fence: int, wait: int = 0, head_start: int = 0
+    ) -> tuple[Granted, str]:
+        """`fence` is what a grant would mint: the model knows only that it grows."""
         self._expire(self._batch)
         for lease in self.leases.values():
             if lease.lesson == lesson:
@@ -102,26 +139,99 @@ class PoolModel:
                     return Granted.HELD, lease.id
                 self._end(lease, "lapsed")
                 break
-        if sum(lease.owner == owner for lease in self.leases.values()) >= quota:
+        if self.queue or any(not booking.used for booking in self.bookings.values()):
+            self._drop_lapsed(self._batch)
+        ticket = self.queue.get(lesson)
+        if ticket and ticket.patience <= self.now:
+            del self.queue[lesson]
+            ticket = None
+        if ticket and ticket.owner != owner:
+            return Granted.HELD_BY_OTHER, ""
+        holds = sum(lease.owner == owner for lease in self.leases.values())
+        waits = sum(other.owner == owner for name, other in self.queue.items() if name != lesson)
+        if holds + waits >= quota:
             return Granted.QUOTA, ""
-        choice = min(
-            (
-                (len(host.leases), host.rested, f"{id}#{host.open_slots()[0]}")
-                for id, host in self.hosts.items()
-                if host.open_slots()
-            ),
-            default=None,
-        )
-        if choice is None:
-            return (Granted.BUSY if self.hosts else Granted.UNKNOWN_POOL), ""
-        self.fence += 1
-        slot = choice[2]
+        if ticket and wait:
+            ticket.head_start = max(ticket.head_start, head_start)
+        ahead = ticket.head_start if ticket else head_start
+        reserved_ahead = RESERVED_HEAD_START_MS if self._due(lesson) else 0
+        place = (ticket.asked if ticket else self.now) - ahead - reserved_ahead
+        if ticket:
+            ticket.place = place
+        rank = sum(other.place < place for name, other in self.queue.items() if name != lesson)
+        room = len(self.slots(free=True))
+        if not self._due(lesson):
+            room -= sum(self._due(name) for name in self.bookings)
+        if rank >= room:
+            return self._wait(lesson, owner, wait, head_start, place)
+        self.queue.pop(lesson, None)
+        if lesson in self.bookings:
+            self.bookings[lesson].used = True
+        slot = self._best_slot()
+        self.fence = fence
         id, _, index = slot.rpartition("#")
         hold_until = self.now + self._ms(self._settings.max_hold_s)
         deadline = self.now + self._ms(self._settings.claim_ttl_s)
-        lease = HeldLease(f"{slot}@{self.fence}", slot, lesson, owner, self.now, hold_until, deadline, self.now)
+        lease = HeldLease(f"{slot}@{fence}", slot, lesson, owner, self.now, hold_until, deadline, self.now)
         self.hosts[id].leases[int(index)] = lease
         return Granted.GRANTED, lease.id
+
+    def _wait(self, lesson: str, owner: str, wait: int, head_start: int, place: int) -> tuple[Granted, str]:
+        ticket = self.queue.get(lesson)
+        if not self.hosts:
+            return Granted.UNKNOWN_POOL, ""
+        if not ticket and not wait:
+            return Granted.BUSY, ""
+        if not ticket and len(self.queue) >= self._settings.queue_max:
+            return Granted.QUEUE_FULL, str(len(self.queue))
+        ttl = self._ms(self._settings.ticket_ttl_s)
+        if ticket is None:
+            until = self.now + wait
+            self.queue[lesson] = Waiting(owner, self.now, head_start, place, until, self.now + min(wait, ttl))
+        elif wait:
+            ticket.until = max(ticket.until, self.now + wait)
+            ticket.patience = min(ticket.until, self.now + ttl)
+        return Granted.QUEUED, f"{self.line().index(lesson) + 1} of {len(self.queue)}"
+
+    def line(self) -> list[str]:
+        """Who waits, first in line first."""
+        return sorted(self.queue, key=lambda lesson: self.queue[lesson].place)
+
+    def cancel(self, lesson: str, owner: str) -> Change:
+        ticket = self.queue.get(lesson)
+        if ticket is None:
+            return Change.STALE
+        if ticket.owner != owner:
+            return Change.REFUSED
+        del self.queue[lesson]
+        return Change.DONE
+
+    def reserve(self, lesson: str, start: int, end: int) -> tuple[Reservation, Booking]:
+        """The answer, if the pool has room; whether it has is for the caller to find out."""
+        self._drop_lapsed(self._batch)
+        grace = self._ms(self._settings.start_grace_s)
+        running = any(lease.lesson == lesson for lease in self.leases.values())
+        booking = Booking(start, start - self._ms(self._settings.reserve_lead_s), end, min(start + grace, end), running)
+        past = end <= self.now or (booking.lapse <= self.now and not running)
+        return (Reservation.PAST if past else Reservation.DONE), booking
+
+    def fullest(self, booking: Booking, besides: str, slack: int) -> int:
+        """The most reservations at one instant of `booking`, each lasting `slack` longer at both ends."""
+        others = [other for name, other in self.bookings.items() if name != besides]
+        instants = [booking.begin - slack, *(other.begin - slack for other in others)]
+        return max(
+            sum(other.begin - slack <= instant < other.end + slack for other in others)
+            for instant in instants
+            if booking.begin - slack <= instant < booking.end + slack
+        )
+
+    def capacity(self, at: int) -> int:
+        """The slots that the pool will have."""
+        back = (id for id, host in self.hosts.items() if host.state is not IN_ROTATION and 0 < host.until <= at)
+        return len(self.slots(free=True)) + len(self.leases) + sum(len(self.hosts[id].shut_slots()) for id in back)
+
+    def unreserve(self, lesson: str) -> Change:
+        return Change.DONE if self.bookings.pop(lesson, None) else Change.STALE
 
     def begin_creating(self, id: str, attempt: str) -> Change:
         lease = self.leases.get(id)
@@ -136,6 +246,34 @@ class PoolModel:
         lease.attempt = attempt
         lease.attempt_until = self.now + self._ms(self._settings.attempt_ttl_s)
         return Change.DONE
+
+    def move(
+        self, id: str, lesson: str, attempt: str, state: AccountState, until: int, fence: int
+    ) -> tuple[Moved, str]:
+        """`fence` is what a grant would mint."""
+        lease = self.leases.get(id)
+        if lease is None:
+            moved = next((new.id for new in self.leases.values() if (new.moved_from, new.lesson) == (id, lesson)), "")
+            return (Moved.MOVED if moved else Moved.STALE), moved
+        if lease.phase is not Phase.CREATING or lease.attempt != attempt or lease.deadline <= self.now:
+            return Moved.REFUSED, ""
+        failed, _, index = lease.slot.rpartition("#")
+        if self.hosts[failed].state in (IN_ROTATION, AccountState.QUARANTINED, AccountState.LIMITED):
+            self.hosts[failed].state, self.hosts[failed].until = state, until
+        if lease.moves == MOST_MOVES:
+            return Moved.EXHAUSTED, ""
+        if not self.slots(free=True):
+            return Moved.BUSY, ""
+        slot = self._best_slot()
+        self.fence = fence
+        new = replace(lease, id=f"{slot}@{fence}", slot=slot, since=self.now, phase=Phase.CLAIMED, moved_from=id)
+        new.moves, new.attempt, new.attempt_until = lease.moves + 1, "", 0
+        new.deadline = self._capped(lease, self._settings.claim_ttl_s)
+        host, _, place = slot.rpartition("#")
+        self.hosts[host].leases[int(place)] = new
+        del self.hosts[failed].leases[int(index)]
+        self._touch(failed)
+        return Moved.MOVED, new.id
 
     def made_ready(self, id: str, meeting: int, uuid: str) -> Change:
         lease = self.leases.get(id)
@@ -200,6 +338,7 @@ class PoolModel:
 
     def reap(self, batch: int) -> dict[str, Any]:
         lapsed, suspected = self._expire(batch)
+        dropped = self._drop_lapsed(batch)
         looked_at = [lease for lease in self.running() if lease.deadline > self.now][:batch]
         stalled = {
             lease.id
@@ -217,7 +356,7 @@ class PoolModel:
             "suspected": suspected,
             "stalled": stalled,
             "unparked": unparked,
-            "more": len(lapsed) + len(suspected) == batch or len(due) == batch,
+            "more": len(lapsed) + len(suspected) == batch or len(due) == batch or dropped == batch,
         }
 
     # Accounts
@@ -249,6 +388,30 @@ class PoolModel:
         return Change.DONE
 
     # What follows from them
+
+    def _best_slot(self) -> str:
+        """Of the account with the fewest leases, and of several such, of the one that rested longest."""
+        _, _, slot = min(
+            (len(host.leases), host.rested, f"{id}#{host.open_slots()[0]}")
+            for id, host in self.hosts.items()
+            if host.open_slots()
+        )
+        return slot
+
+    def _due(self, lesson: str) -> bool:
+        booking = self.bookings.get(lesson)
+        return booking is not None and not booking.used and booking.begin <= self.now
+
+    def _drop_lapsed(self, batch: int) -> int:
+        late = [name for name, ticket in self.queue.items() if ticket.patience <= self.now]
+        late = sorted(late, key=lambda name: self.queue[name].patience)[:batch]
+        over = [name for name, booking in self.bookings.items() if booking.goes <= self.now]
+        over = sorted(over, key=lambda name: self.bookings[name].goes)[:batch]
+        for name in late:
+            del self.queue[name]
+        for name in over:
+            del self.bookings[name]
+        return max(len(late), len(over))
 
     def _ms(self, seconds: float) -> int:
         return round(seconds * 1000)

@@ -18,7 +18,7 @@ def test_granted_lease_says_everything_that_its_worker_needs(broker: Broker, poo
     assert result.outcome is Granted.GRANTED
     lease = result.lease
     assert lease is not None
-    assert str(lease.id) == "host-1#0@1"
+    assert lease.id.slot == "host-1#0"
     assert (lease.lesson, lease.owner, lease.phase) == ("algebra", "anna", Phase.CLAIMED)
     assert (lease.email, lease.zoom_user_id, lease.credential) == ("host-1@school.example", "U1", "school")
     assert (lease.topic, lease.duration_min) == ("Algebra", 45)
@@ -75,7 +75,7 @@ def test_full_pool_says_when_the_next_slot_may_be_free(broker: Broker, pool: Poo
     result = try_claim(broker, pool, "chemistry")
     assert result.outcome is Granted.BUSY
     assert result.free_at_ms == sooner.deadline_ms < later.deadline_ms
-    assert broker.run(pool.status()).fence == 2, "a refused claim mints no fence"
+    assert broker.run(pool.status()).fence == sooner.id.fence, "a refused claim mints no fence"
 
 
 def test_quota_counts_what_an_owner_holds_and_nothing_else(broker: Broker, pool: Pool) -> None:
@@ -152,7 +152,8 @@ def test_expired_claim_is_given_to_the_next_who_asks(broker: Broker, pool: Pool)
     result = try_claim(broker, pool, "biology", "boris")
     assert result.outcome is Granted.GRANTED
     assert result.lease is not None
-    assert (result.lease.id.slot, result.lease.id.fence) == (lapsed.id.slot, lapsed.id.fence + 1)
+    assert result.lease.id.slot == lapsed.id.slot
+    assert result.lease.id.fence > lapsed.id.fence
     outcome = broker.run(pool.find_lesson("algebra")).outcome
     assert outcome is not None
     assert (outcome.reason, outcome.lease, outcome.phase) == (ReleaseReason.LAPSED, lapsed.id, Phase.CLAIMED)
@@ -166,7 +167,7 @@ def test_expired_claim_of_the_same_lesson_becomes_a_new_lease(broker: Broker, po
     again = try_claim(broker, pool)
     assert again.outcome is Granted.GRANTED
     assert again.lease is not None
-    assert again.lease.id.fence == lapsed.id.fence + 1
+    assert again.lease.id.fence > lapsed.id.fence
 
 
 def test_own_expired_claim_is_seen_behind_any_number_of_others(broker: Broker, pool: Pool) -> None:
@@ -176,7 +177,7 @@ def test_own_expired_claim_is_seen_behind_any_number_of_others(broker: Broker, p
     again = try_claim(broker, pool, f"lesson-{EXPIRE_BATCH}")
     assert again.outcome is Granted.GRANTED
     assert again.lease is not None
-    assert again.lease.id.fence == EXPIRE_BATCH + 2
+    assert again.lease.id.fence > max(lease.id.fence for lease in leases)
 
 
 def test_expired_lease_that_reached_zoom_is_not_given_away(broker: Broker, pool: Pool) -> None:
@@ -208,7 +209,7 @@ def test_fences_go_on_over_accounts_and_releases(broker: Broker, pool: Pool) -> 
     broker.run(pool.remove_account("b"))
     add(broker, pool, "a")
     fences.append(claimed(broker, pool, "after").id.fence)
-    assert fences == list(range(1, 8))
+    assert fences == sorted(set(fences))
 
 
 def test_no_lease_outlives_its_longest_hold(broker: Broker) -> None:
@@ -239,7 +240,7 @@ def test_pools_do_not_see_each_other(broker: Broker, pool: Pool) -> None:
     other = broker.pool("other")
     add(broker, pool, "host-1")
     add(broker, other, "host-1")
-    assert [claimed(broker, each).id.fence for each in (pool, other)] == [1, 1]
+    assert [claimed(broker, each).id.slot for each in (pool, other)] == ["host-1#0", "host-1#0"]
     assert {key for key in broker.redis.scan_iter("*") if not key.startswith(("zp:{default}:", "zp:{other}:"))} == set()
 
 

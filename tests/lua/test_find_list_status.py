@@ -126,7 +126,7 @@ def test_status_counts_everything(broker: Broker, pool: Pool) -> None:
     lease_in(Phase.CREATING, broker, pool, "c")
     soonest = lease_in(Phase.CLAIMED, broker, pool, "d")
     status = broker.run(pool.status())
-    assert (status.accounts, status.slots, status.lessons, status.fence) == (2, 8, 5, 5)
+    assert (status.accounts, status.slots, status.lessons, status.fence) == (2, 8, 5, soonest.id.fence)
     assert (status.free, status.leased, status.suspect, status.parked) == (1, 4, 1, 2)
     assert status.phases == {"live": 1, "ready": 1, "creating": 1, "claimed": 1}
     assert status.next_deadline_ms == soonest.deadline_ms

@@ -30,7 +30,7 @@ def code(text: str) -> str:
 
 def test_every_file_is_a_known_script_or_a_part_of_one() -> None:
     names = {path.stem for path in LUA.glob("*.lua")}
-    assert names == {*scripts.NAMES, "include_lease"}
+    assert names == {*scripts.NAMES, "include_lease", "include_queue"}
 
 
 @ALL

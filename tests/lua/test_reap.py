@@ -147,4 +147,4 @@ def test_slot_freed_by_the_reaper_is_granted_at_once(broker: Broker, pool: Pool)
     broker.run(pool.reap())
     result = try_claim(broker, pool, "biology")
     assert result.lease is not None
-    assert result.lease.id.fence == lapsed.id.fence + 1
+    assert result.lease.id.fence > lapsed.id.fence

@@ -15,7 +15,7 @@ from broker import keys, scripts
 from broker.cli import app
 from broker.client import Broker
 from broker.keys import Keys
-from broker.models import Account, AccountState, Phase, ReleaseReason
+from broker.models import Account, AccountState, Phase, ReleaseReason, Reservation
 from broker.settings import Settings
 from tests import redis_cli
 
@@ -65,6 +65,9 @@ def example_pool(redis_url: str, redis: redis_py.Redis) -> str:
     ended = broker.run(pool.claim("lesson-9", "teacher-9")).lease
     assert ended is not None
     broker.run(pool.release([ended.id], ReleaseReason.FORCED, detail="example"))
+    now_ms = broker.run(pool.status()).now_ms
+    assert broker.run(pool.reserve("lesson-10", now_ms, now_ms + 3_600_000)).result is Reservation.DONE
+    assert broker.run(pool.claim("lesson-11", "teacher-9", wait_s=60)).ticket is not None
     return redis_url
 
 
@@ -140,7 +143,8 @@ def test_broker_readme_lists_every_key() -> None:
     there = {
         *(getattr(pool, name) for name, kind in vars(Keys).items() if isinstance(kind, property)),
         pool.slot("{slot}"),
-        pool.base + Keys.OWNER + "{owner}",
+        pool.ticket("{lesson}"),
+        pool.reservation("{lesson}"),
         pool.base + Keys.ACCOUNT + "{id}",
         pool.base + Keys.OUTCOME + "{lesson}",
         pool.guard("{job}"),
@@ -150,6 +154,7 @@ def test_broker_readme_lists_every_key() -> None:
         keys.credential("name").replace("name", "{name}"),
         keys.token("name").replace("name", "{name}"),
         keys.token_refresh("name").replace("name", "{name}"),
+        keys.budget("{account}", "{category}"),
         keys.idempotency("{owner}", "{digest}"),
     }
     assert there <= listed, f"broker/README.md does not list {sorted(there - listed)}"

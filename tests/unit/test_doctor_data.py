@@ -20,7 +20,7 @@ def types_of(key: str) -> set[str]:
         (Keys("default").fence, "string"),
         (Keys("default").events, "stream"),
         (Keys("default").slot("host@school.example#0"), "hash"),
-        (Keys("default").owner("anna"), "set"),
+        (Keys("default").owners, "hash"),
         (Keys("default").stray(81234567890), "string"),
         (keys.credential("default"), "hash"),
         (keys.token("default"), "string"),

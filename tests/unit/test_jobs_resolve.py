@@ -11,7 +11,7 @@ from rq.utils import import_attribute
 
 from broker.jobs import ALL, JobSpec, once_per
 from broker.settings import Settings
-from workers.create_meeting import next_utc_midnight_ms
+from workers.quarantine import next_utc_midnight_ms
 from workers.schedule import periodic
 
 

@@ -10,6 +10,7 @@ from broker.zoom import client as client_module
 from broker.zoom import transport
 from broker.zoom.auth import TokenSource
 from broker.zoom.client import ZoomClient
+from broker.zoom.limits import Budgets
 from tests.zoom.scripted_zoom import BOX, Zoom, settings
 
 
@@ -21,7 +22,8 @@ def zoom() -> Zoom:
 @pytest.fixture
 def client(zoom: Zoom, aredis: redis.asyncio.Redis) -> ZoomClient:
     http = httpx.AsyncClient(transport=httpx.MockTransport(zoom))
-    return ZoomClient(http, TokenSource(aredis, BOX, http, "http://zoom.test"), settings())
+    config = settings()
+    return ZoomClient(http, TokenSource(aredis, BOX, http, "http://zoom.test"), Budgets(aredis, config), config)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from broker.zoom import client as client_module
 from broker.zoom.auth import TokenSource
 from broker.zoom.client import ZoomClient, open_zoom, ssl_context
 from broker.zoom.errors import Kind, ZoomError
+from broker.zoom.limits import Budgets
 from tests.zoom.scripted_zoom import (
     BOX,
     CREDENTIAL,
@@ -132,9 +133,9 @@ async def test_time_spent_on_the_token_counts_and_leaves_no_doubt(aredis: redis.
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(slow_token))
     tokens = TokenSource(aredis, BOX, http, "http://zoom.test", request_timeout_s=20)
-    error = await failed(
-        ZoomClient(http, tokens, settings(zoom_timeout_s=0.2)).create_meeting(CREDENTIAL, "anna@school.test", REQUEST)
-    )
+    config = settings(zoom_timeout_s=0.2)
+    client = ZoomClient(http, tokens, Budgets(aredis, config), config)
+    error = await failed(client.create_meeting(CREDENTIAL, "anna@school.test", REQUEST))
     await tokens.aclose()
     assert (error.code, error.outcome_unknown, zoom.calls) == ("zoom_timeout", False, [])
 
@@ -149,7 +150,9 @@ async def test_time_that_runs_out_in_a_pause_is_blamed_on_the_last_try(
     zoom.on("GET", MEETING, UNAVAILABLE, later)
     http = httpx.AsyncClient(transport=httpx.MockTransport(zoom))
     tokens = TokenSource(aredis, BOX, http, "http://zoom.test")
-    error = await failed(ZoomClient(http, tokens, settings(zoom_timeout_s=0.5)).end_meeting(CREDENTIAL, MEETING_ID))
+    config = settings(zoom_timeout_s=0.5)
+    client = ZoomClient(http, tokens, Budgets(aredis, config), config)
+    error = await failed(client.end_meeting(CREDENTIAL, MEETING_ID))
     assert error.code == code
 
 

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from broker.errors import InvalidName
-from broker.models import LeaseId
-from broker.zoom.models import CreateMeeting, Meeting, marker, parse_marker
+from broker.models import LeaseId, check_account, check_name
+from broker.zoom.models import MAX_LISTED_AGENDA, CreateMeeting, Meeting, marker, parse_marker
 from tests.zoom.scripted_zoom import (
     MARK,
 )
@@ -45,9 +45,15 @@ def test_other_agendas_bear_no_marker(agenda: str) -> None:
     assert parse_marker(agenda) is None
 
 
-def test_a_marker_that_lists_would_cut_off_is_refused() -> None:
-    with pytest.raises(InvalidName):
-        marker(LeaseId("a" * 128, 0, 1), "p" * 128)
+def test_marker_of_the_longest_names_fits_into_what_lists_show() -> None:
+    pool, account = check_name("pool", "p" * 100), check_account("a" * 100)
+    longest = marker(LeaseId(account, 99, 10**16 - 1), pool)
+    assert len(longest) <= MAX_LISTED_AGENDA
+    assert parse_marker(longest) == (pool, LeaseId(account, 99, 10**16 - 1))
+    with pytest.raises(InvalidName, match="1 to 100"):
+        check_name("pool", "p" * 101)
+    with pytest.raises(InvalidName, match="1 to 100"):
+        check_account("a" * 101)
 
 
 def test_a_meeting_from_a_list_has_no_start_url() -> None:

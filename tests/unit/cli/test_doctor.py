@@ -239,7 +239,7 @@ async def test_data_that_contradicts_itself_is_named(doctor: Doctor, redis: redi
     [
         ("zp:{default}:waterfall", "x", "data.keys", "zp:{default}:waterfall"),
         ("zp:{default}:lessons", "x", "data.keys", "zp:{default}:lessons is a string, not a hash"),
-        ("zp:{default}:fence", "many", "data.invariants", "pool default cannot be read"),
+        ("zp:{default}:fence", "many", "data.invariants", "zp:{default}:fence cannot be read"),
     ],
 )
 async def test_foreign_and_broken_keys_are_named(
