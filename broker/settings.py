@@ -182,12 +182,16 @@ def load_settings(**overrides: object) -> Settings:
         ConfigurationError: a value is missing, malformed or unsafe. The message names the setting, never its value.
     """
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
+    except SettingsError as error:
+        # It names the field and the source; its cause, which may quote the value, is left behind.
+        raise ConfigurationError(f"settings: {error}; give it as JSON") from None
     except ValidationError as error:
         lines = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_input=False, include_url=False)
         )
         raise ConfigurationError(f"settings: {lines}") from None

@@ -9,9 +9,11 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+from pydantic_core import to_json
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from broker.models import Account
@@ -124,12 +126,16 @@ def process_environment(settings: Settings) -> dict[str, str]:
 
 
 def simulator_environment(
-    zoom: SimulatorSettings, *, client_secret: SecretStr, webhook_secret: SecretStr, webhook_url: str
+    zoom: SimulatorSettings, file: Path, *, client_secret: SecretStr, webhook_secret: SecretStr, webhook_url: str
 ) -> dict[str, str]:
-    """The environment variables of the simulator's process. It knows what Zoom knows, and none of our own secrets."""
+    """The environment variables of the simulator's process. It knows what Zoom knows, and none of our own secrets.
+
+    Its settings are written to `file`: those of a thousand hosts are too long for a variable.
+    """
+    file.write_text(zoom.model_dump_json(exclude={"apps": True, "webhooks": {"secret"}}), "utf-8")
     return {
         **_inherited(),
-        "ZOOM_SIMULATOR_SETTINGS": zoom.model_dump_json(exclude={"apps": True, "webhooks": {"secret"}}),
+        "ZOOM_SIMULATOR_SETTINGS": str(file),
         "ZOOM_SIMULATOR_CLIENT_SECRET": client_secret.get_secret_value(),
         "ZOOM_SIMULATOR_WEBHOOK_SECRET": webhook_secret.get_secret_value(),
         "ZOOM_SIMULATOR_WEBHOOK_URL": webhook_url,
@@ -150,6 +156,8 @@ def _text(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(_text(part) for part in value)
+    if isinstance(value, dict):
+        return to_json(value).decode()
     return str(value)
 
 

@@ -8,8 +8,6 @@ or budget cannot be read from Redis.
 from __future__ import annotations
 
 import asyncio
-import functools
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import quote
@@ -22,6 +20,7 @@ from broker.models import Credential
 from broker.secrets import SecretBox
 from broker.settings import Settings
 from broker.zoom.auth import REQUEST_TIMEOUT_S, TokenSource
+from broker.zoom.connections import ManyPools
 from broker.zoom.errors import Kind, ZoomError, unexpected_answer
 from broker.zoom.limits import Budgets, Category
 from broker.zoom.models import CreateMeeting, Meeting, MeetingList, MeetingPage, User
@@ -248,11 +247,13 @@ async def open_zoom(settings: Settings, aredis: redis.asyncio.Redis, box: Secret
         aredis: where access tokens and budgets are shared; must decode responses.
         box: encrypts the tokens there.
     """
-    limits = httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=30)
     # The whole call is limited by `Transport.deadline`; this is for the steps that ought to be quicker.
     timeout = httpx.Timeout(settings.zoom_timeout_s, connect=min(CONNECT_TIMEOUT_S, settings.zoom_timeout_s / 2))
     async with httpx.AsyncClient(
-        verify=ssl_context(), limits=limits, timeout=timeout, follow_redirects=False, headers={"User-Agent": "zoompool"}
+        transport=ManyPools(settings.zoom_api_base),
+        timeout=timeout,
+        follow_redirects=False,
+        headers={"User-Agent": "zoompool"},
     ) as http:
         tokens = TokenSource(
             aredis,
@@ -265,12 +266,6 @@ async def open_zoom(settings: Settings, aredis: redis.asyncio.Redis, box: Secret
             yield ZoomClient(http, tokens, Budgets(aredis, settings), settings)
         finally:
             await tokens.aclose()
-
-
-@functools.cache
-def ssl_context() -> ssl.SSLContext:
-    """The certificates to trust; read once per process, because reading them takes tens of milliseconds."""
-    return httpx.create_ssl_context()
 
 
 def _host(host: str) -> str:

@@ -97,6 +97,8 @@ class Budgets:
                 the account or the host has nothing left today. Zoom was not called.
             BrokerUnavailable: Redis did not answer.
         """
+        if not self._limited(credential, category, host):
+            return
         outcome, wait_s = await self._broker.run(
             self._operation(credential, category, host=host, patience_s=0 if self._background else patience_s)
         )
@@ -120,6 +122,10 @@ class Budgets:
         used_up = {"zoom_account_daily_limit": "day", "zoom_daily_limit": "host" if host else ""}.get(error.code)
         if used_up and error.http_status is not None:  # else it is our own word
             await self._broker.run(self._operation(credential, category, host=host, used_up=used_up))
+
+    def _limited(self, credential: Credential, category: Category, host: str) -> bool:
+        limit = self.limit(credential, category)
+        return bool(limit.per_s or limit.per_day or (host and self._settings.zoom_host_daily))
 
     def limit(self, credential: Credential, category: Category) -> RateLimit:
         """How often this category may be called with this credential: by settings, or else by the account's plan."""

@@ -35,10 +35,16 @@ def overhead() -> list[Figure]:
     return figures
 
 
+async def warm_up(stack: Stack) -> None:
+    """Start some lessons at once, so that what is loaded and opened on first use does not count."""
+    async with connections(stack.api_url, WARM_UP) as open_connections:
+        starts = (start_lesson(stack, one, f"warm-{number}") for number, one in enumerate(open_connections))
+        await asyncio.gather(*starts)
+
+
 async def _paced(stack: Stack, count: int, per_second: float) -> list[float]:
-    async with connections(stack.api_url, count + WARM_UP) as open_connections:
-        for number in range(WARM_UP):
-            await start_lesson(stack, open_connections[count + number], f"warm-{number}")
+    await warm_up(stack)
+    async with connections(stack.api_url, count) as open_connections:
 
         async def send(number: int) -> Answer:
             return await start_lesson(stack, open_connections[number], number)
@@ -73,9 +79,8 @@ def burst() -> list[Figure]:
 
 
 async def _burst(stack: Stack) -> tuple[float, float]:
+    await warm_up(stack)
     async with connections(stack.api_url, BURST) as open_connections:
-        for number in range(WARM_UP):
-            await start_lesson(stack, open_connections[number], f"warm-{number}")
         starts = [start_lesson(stack, connection, number) for number, connection in enumerate(open_connections)]
         began = time.perf_counter()
         answers = await asyncio.gather(*starts)

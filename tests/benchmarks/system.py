@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from broker.jobs import QueueName
+from broker.settings import RateLimit
 from broker.testing.environment import example_accounts
 from broker.testing.school import mint_token
 from broker.testing.stack import Stack
@@ -34,6 +35,9 @@ SETTINGS: dict[str, Any] = {
     "start_grace_s": 3600,
     "live_ttl_s": 3600,
     "wait_default_s": 30,
+    # Zoom has no rate limits here, so neither have we.
+    "zoom_limits": {category: RateLimit() for category in ("light", "medium", "heavy")},
+    "zoom_host_daily": 0,
 }
 
 

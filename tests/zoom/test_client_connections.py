@@ -12,7 +12,8 @@ import redis.asyncio
 from broker.settings import Settings
 from broker.zoom import client as client_module
 from broker.zoom.auth import TokenSource
-from broker.zoom.client import ZoomClient, open_zoom, ssl_context
+from broker.zoom.client import ZoomClient, open_zoom
+from broker.zoom.connections import ssl_context
 from broker.zoom.errors import Kind, ZoomError
 from broker.zoom.limits import Budgets
 from tests.zoom.scripted_zoom import (
