@@ -4,6 +4,7 @@ from broker.client import AsyncBroker, Broker
 from broker.errors import ZoomPoolError
 from broker.models import (
     Account,
+    AccountChange,
     AccountState,
     Change,
     ChangeResult,
@@ -20,6 +21,7 @@ from broker.settings import Settings, load_settings
 
 __all__ = [
     "Account",
+    "AccountChange",
     "AccountState",
     "AsyncBroker",
     "Broker",

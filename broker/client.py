@@ -7,7 +7,7 @@ failure of Redis becomes one of our errors stands once here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -33,6 +33,13 @@ T = TypeVar("T")
 
 _DAMAGED = re.compile(r"DAMAGED (?P<key>\S+) (?P<what>[^;]*);")
 """How `damaged` in `lua/include_lease.lua` says it; servers put words of their own before and behind."""
+_REFUSED = re.compile(r"(?:^|-)(?P<code>READONLY|OOM|MISCONF) ")
+"""A write that the server refused. Redis 6.2 puts words in front of it when the write was a script's."""
+_REMEDIES = {
+    "READONLY": "it is a replica; point REDIS_URL at the primary",
+    "OOM": "it has no memory left; give it more",
+    "MISCONF": "it cannot save them; free its disk, see its log",
+}
 
 
 class Broker:
@@ -93,6 +100,26 @@ class AsyncBroker:
                 answer = await self.redis.execute_command(*command(operation, with_text=True))
         return operation.read(answer)
 
+    async def run_all(self, operations: Sequence[Operation[T]]) -> list[T]:
+        """Carry out operations that do not depend on each other, in one round trip; raises like `Broker.run`.
+
+        After an error it is unknown which of them were carried out.
+        """
+        with translated("several at once"):
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for operation in operations:
+                    pipe.execute_command(*command(operation))
+                answers = await pipe.execute(raise_on_error=False)
+        return [await self._read(*pair) for pair in zip(operations, answers, strict=True)]
+
+    async def _read(self, operation: Operation[T], answer: Any) -> T:
+        if isinstance(answer, NoScriptError):
+            return await self.run(operation)
+        with translated(operation.name):
+            if isinstance(answer, Exception):
+                raise answer
+        return operation.read(answer)
+
     async def pools(self) -> tuple[str, ...]:
         """The names of all registered pools."""
         return await self.run(pools())
@@ -118,19 +145,13 @@ def translated(what: str) -> Iterator[None]:
         yield
     except NoScriptError:
         raise
-    except (ReadOnlyError, OutOfMemoryError) as error:
-        raise BrokerMisconfigured(
-            f"{what}: Redis refuses writes ({error}); point REDIS_URL at a primary with free memory"
-        ) from error
     except (AuthenticationError, NoPermissionError) as error:
         raise BrokerMisconfigured(
             f"{what}: Redis refuses us ({type(error).__name__}); check user, password and rights in REDIS_URL"
         ) from error
     except ResponseError as error:
-        if str(error).startswith("MISCONF"):
-            raise BrokerMisconfigured(
-                f"{what}: Redis refuses writes because it cannot save them; free its disk, see its log"
-            ) from error
+        if code := _refusal(error):
+            raise BrokerMisconfigured(f"{what}: Redis refuses writes, {_REMEDIES[code]}") from error
         if damage := _DAMAGED.search(str(error)):
             raise PoolDamaged(what, damage["key"], damage["what"]) from error
         if str(error).startswith("WRONGTYPE"):
@@ -139,3 +160,13 @@ def translated(what: str) -> Iterator[None]:
     except (ConnectionError, TimeoutError, RedisError, OSError) as error:
         # The cause is not quoted in full: a connection error may carry the URL with its password.
         raise BrokerUnavailable(f"{what}: Redis did not answer ({type(error).__name__}); repeat the call") from error
+
+
+def _refusal(error: ResponseError) -> str:
+    """The code with which the server refused a write; empty if it is another error."""
+    if isinstance(error, ReadOnlyError):
+        return "READONLY"  # redis-py cuts off the codes that it has classes for
+    if isinstance(error, OutOfMemoryError):
+        return "OOM"
+    refused = _REFUSED.search(str(error))
+    return refused["code"] if refused else ""

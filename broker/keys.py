@@ -40,6 +40,8 @@ class Keys:
     RESERVATIONS = "reservations"
     RESERVATION = "reservation:"
     BOOKED = "booked"
+    EXHAUSTED = "exhausted"
+    PAST = "past:"
 
     def __init__(self, pool: str) -> None:
         self.pool = check_name("pool", pool)
@@ -177,6 +179,15 @@ class Keys:
         """HASH quarter of an hour since the epoch → how many reservations cover it, no TTL. Follows from them."""
         return self.base + self.BOOKED
 
+    @property
+    def exhausted(self) -> str:
+        """STRING, TTL a minute: set when a lesson found no free slot and the event stream was told."""
+        return self.base + self.EXHAUSTED
+
+    def past(self, meeting_id: int) -> str:
+        """HASH, TTL 3 days: lesson and owner of a meeting, for the recording that comes when its lease is over."""
+        return f"{self.base}{self.PAST}{meeting_id}"
+
     def guard(self, job: str) -> str:
         """STRING, short TTL: held while a periodic job runs on this pool, so that two runs never overlap."""
         return self.base + "guard:" + job
@@ -187,12 +198,51 @@ POOLS = f"{ROOT}:pools"
 
 
 def credential(name: str) -> str:
-    """HASH, no TTL: account_id, client_id, client_secret (encrypted), saved_ms."""
+    """HASH, no TTL: account_id, client_id, client_secret and webhook_secret (encrypted), saved_ms."""
     return f"{ROOT}:credential:{check_name('credential', name)}"
 
 
 CREDENTIALS = f"{ROOT}:credentials"
 """SET of credential names, no TTL."""
+
+
+def webhook_secrets(account_digest: str) -> str:
+    """SET of the names of credentials with a webhook secret of their own, by a digest of their Zoom account id; no TTL.
+
+    A hint where to look, for nobody has verified that id yet: what the credential itself says counts.
+    """
+    return f"{ROOT}:webhook-secrets:{account_digest}"
+
+
+RETIRING = f"{ROOT}:pools:retiring"
+"""SET of personal pools that are being taken out of `POOLS`, no TTL. Empty unless somebody was killed doing it."""
+
+TEACHERS = f"{ROOT}:teachers"
+"""ZSET of teacher ids, all with score 0, which makes it an ordered set; no TTL."""
+
+
+def teacher(id: str) -> str:
+    """HASH, no TTL: subscription_until_ms, zoom_user_id, capacity. Secrets are in `credential`."""
+    return f"{ROOT}:teacher:{check_name('teacher', id)}"
+
+
+LESSONS = f"{ROOT}:lessons"
+"""ZSET lesson → position (ms): its start, or when it was registered; no TTL, old ones drop out."""
+
+
+def lesson(id: str) -> str:
+    """HASH, TTL `lesson_keep_days` after it: teacher, title, group, starts_ms, duration_min, created_ms, personal."""
+    return f"{ROOT}:lesson:{check_name('lesson', id)}"
+
+
+def lessons_of_teacher(id: str) -> str:
+    """ZSET, the part of `LESSONS` that one teacher gives. May name one too many: the lesson's own record counts."""
+    return f"{LESSONS}:teacher:{check_name('teacher', id)}"
+
+
+def lessons_of_group(id: str) -> str:
+    """ZSET, the part of `LESSONS` that one group has; otherwise the same."""
+    return f"{LESSONS}:group:{check_name('group', id)}"
 
 
 def token(name: str) -> str:
@@ -212,6 +262,11 @@ def budget(account_id: str, category: str) -> str:
     Zoom said so, and `host:{host}` → creations on that host.
     """
     return f"{ROOT}:zoom:{{{account_id}}}:{category}"
+
+
+def starts(owner: str) -> str:
+    """STRING, TTL one minute: how often this owner asked to start a lesson in it."""
+    return f"{ROOT}:starts:{check_name('owner', owner)}"
 
 
 def idempotency(owner: str, key: str) -> str:

@@ -315,6 +315,18 @@ class ChangeResult:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class AccountChange:
+    """The answer to a change of an account: what happened, and how many leases are on it afterwards.
+
+    `STALE` says that the pool has no such account. An account that is removed while it has leases leaves with the last.
+    """
+
+    change: Change
+    now_ms: int
+    leases: int = 0
+
+
 class Moved(StrEnum):
     """What `move` can answer."""
 
@@ -434,6 +446,8 @@ class Credential:
     account_id: str
     client_id: str
     client_secret: SecretStr
+    webhook_secret: SecretStr = SecretStr("")
+    """The app's own secret token for webhooks; empty: its webhooks are signed with the service's, or there are none."""
 
 
 @dataclass(frozen=True)

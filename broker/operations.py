@@ -16,6 +16,7 @@ from broker.keys import POOLS, Keys
 from broker.models import (
     MAX_CAPACITY,
     Account,
+    AccountChange,
     AccountState,
     Change,
     ChangeResult,
@@ -342,6 +343,20 @@ class Pool:
         kind = "suspect" if suspect else "leased"
         return self._script("list", read, {"kind": kind, "offset": offset, "count": count})
 
+    def past_meeting(self, meeting_id: int) -> Operation[tuple[str, str] | None]:
+        """Lesson and owner of a meeting, for three days after it was made; None if it was none of ours."""
+
+        def read(answer: Any) -> tuple[str, str] | None:
+            return (answer[0], answer[1] or "") if answer[0] else None
+
+        return Operation("past_meeting", ("HMGET", self.keys.past(meeting_id), "lesson", "owner"), read)
+
+    def tell(self, type: str, lesson: str, **fields: scripts.Argument) -> Operation[None]:
+        """Enter something in the event stream that changes no lease."""
+        flat = [part for pair in fields.items() for part in pair]
+        entry = ("type", type, "lesson", lesson, "lease", "", *flat)
+        return Operation("tell", ("XADD", self.keys.events, "MAXLEN", "~", self._maxlen, "*", *entry), lambda _: None)
+
     def owned(self, owner: str) -> Operation[tuple[LeaseId, ...]]:
         """The leases that an owner holds.
 
@@ -417,7 +432,7 @@ class Pool:
         """Enter the pool in the list of pools. A command of its own: the list lives outside the pool's hash tag."""
         return Operation("register", ("SADD", POOLS, self.name), lambda answer: None)
 
-    def add_account(self, account: Account) -> Operation[ChangeResult]:
+    def add_account(self, account: Account) -> Operation[AccountChange]:
         """Add an account, or change its e-mail, Zoom user, credential and capacity.
 
         Raises:
@@ -433,23 +448,23 @@ class Pool:
             capacity=account.capacity,
         )
 
-    def resize_account(self, account: str, capacity: int) -> Operation[ChangeResult]:
+    def resize_account(self, account: str, capacity: int) -> Operation[AccountChange]:
         """Change how many meetings an account hosts at a time; slots above it leave when they are released."""
         return self._set_account("resize", account, capacity=capacity)
 
     def park_account(
         self, account: str, state: AccountState, reason: str, *, until_ms: int = 0
-    ) -> Operation[ChangeResult]:
+    ) -> Operation[AccountChange]:
         """Take an account out of rotation; its leases run on, its empty slots are given to nobody."""
         if state in (AccountState.ACTIVE, AccountState.REMOVING):
             raise ValueError(f"an account cannot be parked as {state.value!r}; unpark or remove it")
         return self._set_account("park", account, state=state, reason=reason, until_ms=until_ms)
 
-    def unpark_account(self, account: str) -> Operation[ChangeResult]:
+    def unpark_account(self, account: str) -> Operation[AccountChange]:
         """Bring an account back into rotation."""
         return self._set_account("unpark", account)
 
-    def remove_account(self, account: str) -> Operation[ChangeResult]:
+    def remove_account(self, account: str) -> Operation[AccountChange]:
         """Remove an account: at once if it is idle, else when its last lease ends."""
         return self._set_account("remove", account)
 
@@ -465,12 +480,12 @@ class Pool:
         state: str = "",
         reason: str = "",
         until_ms: int = 0,
-    ) -> Operation[ChangeResult]:
+    ) -> Operation[AccountChange]:
         if capacity is not None and not 1 <= capacity <= MAX_CAPACITY:
             raise ValueError(f"capacity of {account!r} is {capacity}; it must be between 1 and {MAX_CAPACITY}")
         return self._script(
             "set_account",
-            read_change,
+            _read_account_change,
             {
                 "action": action,
                 "account": check_account(account),
@@ -596,7 +611,7 @@ def pairs(flat: Sequence[Any]) -> dict[str, Any]:
 
 
 def read_change(answer: Any) -> ChangeResult:
-    """Read the answer of advance, renew and set_account."""
+    """Read the answer of a compare-and-set on a lease, a ticket or a reservation."""
     return ChangeResult(
         change=Change(answer[0]),
         now_ms=int(answer[1]),
@@ -621,6 +636,10 @@ def _read_reaped(answer: Any) -> Reaped:
 
 def _read_reserved(answer: Any) -> Reserved:
     return Reserved(Reservation(answer[0]), *map(int, answer[1:]))
+
+
+def _read_account_change(answer: Any) -> AccountChange:
+    return AccountChange(Change(answer[0]), *map(int, answer[1:]))
 
 
 def _account(id: str, fields: Mapping[str, str]) -> Account:

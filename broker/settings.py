@@ -88,10 +88,21 @@ class Settings(BaseSettings):
     zoom_reserve: float = Field(
         default=0.5, ge=0, lt=1, description="share of each limit that background work leaves to lessons"
     )
+    auto_recording: Literal["none", "local", "cloud"] = "none"
     webhook_secret: SecretStr = SecretStr("")
     webhook_secret_previous: SecretStr = SecretStr("")
     webhook_window_s: float = Field(default=100 * 60, gt=0, description="older or newer webhooks are refused")
     webhook_max_bytes: int = Field(default=512 * 1024, gt=0)
+
+    # Registries
+    subscription_guard: bool = Field(default=True, description="refuse starts of teachers whose subscription is over")
+    subscription_claim: str = Field(
+        default="subscription_until", description="the token's claim that says so, for teachers without a record"
+    )
+    lesson_keep_days: int = Field(default=90, ge=1, description="how long past lessons stay registered")
+    personal_idle_s: float = Field(
+        default=600, ge=0, description="after so long without use a teacher's own pool is closed"
+    )
 
     # API
     default_language: Literal["ru", "en"] = "ru"
@@ -99,6 +110,15 @@ class Settings(BaseSettings):
     wait_default_s: float = Field(default=15, ge=0)
     wait_max_s: float = Field(default=30, ge=0)
     idempotency_ttl_s: float = Field(default=24 * 3600, gt=0)
+    queue_starts: Literal["asked", "always", "never"] = Field(
+        default="asked", description="who waits in line when no host is free; asked: those who say Prefer"
+    )
+    starts_per_min: int = Field(
+        default=120, ge=0, description="starts of one owner, repetitions included; 0: no limit"
+    )
+    creations_per_s: float | None = Field(
+        default=None, ge=0, description="how many meetings Zoom lets us make; 0: no limit; by default the plan's"
+    )
     request_max_bytes: int = Field(default=1024 * 1024, gt=0, description="a larger body is refused with 413")
 
     # Telling the web app

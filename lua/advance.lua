@@ -35,6 +35,8 @@ if not from[phase] then
   return redis.error_reply('UNKNOWN_PHASE ' .. phase)
 end
 
+local PAST_MEETING_MS = 3 * 24 * 3600 * 1000
+
 local now = clock(base)
 local slot = split_lease(lease)
 local key = base .. 'slot:' .. slot
@@ -112,6 +114,10 @@ if #flat > 0 then
 end
 if given.meeting_id and not l.meeting_id then
   redis.call('HSET', base .. 'meetings', given.meeting_id, lease)
+  -- A recording comes when the lease is long over.
+  local past = base .. 'past:' .. given.meeting_id
+  redis.call('HSET', past, 'lesson', l.lesson, 'owner', l.owner)
+  redis.call('PEXPIRE', past, PAST_MEETING_MS)
 end
 if not same or given.start_url then
   emit(base, events_maxlen, 'lease.' .. (same and 'refreshed' or phase), l.lesson, lease, 'owner', l.owner,

@@ -122,6 +122,9 @@ if rank >= room then
   if not best and redis.call('EXISTS', base .. 'accounts') == 0 then
     return {'unknown_pool', now}
   end
+  if not ticket then
+    tell_exhausted(base, events_maxlen)
+  end
   if not ticket and wait_ms == 0 then
     local first = redis.call('ZRANGE', base .. 'leased', 0, 0, 'WITHSCORES')
     return {'busy', now, tonumber(first[2] or 0)}

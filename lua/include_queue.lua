@@ -7,6 +7,16 @@ local RESERVED_HEAD_START_MS = 86400000
 -- A pace that nobody has kept for so long says nothing about the next minutes.
 local PACE_TTL_MS = 600000
 local LONGEST_ESTIMATE_MS = 6 * 3600 * 1000
+-- Between two events that say that the pool is exhausted.
+local EXHAUSTED_MS = 60000
+
+-- Tell that a lesson found no free slot, but not for each of a thousand.
+local function tell_exhausted(base, maxlen)
+  read('XLEN', base .. 'events')
+  if redis.call('SET', base .. 'exhausted', '1', 'NX', 'PX', EXHAUSTED_MS) then
+    emit(base, maxlen, 'pool.exhausted', '', '')
+  end
+end
 
 -- The ticket of a lesson, or nothing.
 local function ticket_of(base, lesson)

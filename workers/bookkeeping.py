@@ -9,10 +9,10 @@ Every method blocks, so they are called on threads, and those that write about r
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -23,11 +23,13 @@ from rq import Queue, Retry, worker_registration
 from rq.callbacks import execute_stopped_callback
 from rq.executions import Execution
 from rq.job import Job, JobStatus
+from rq.job_lifecycle import call_exception_handlers
 from rq.suspension import is_suspended
 from rq.timeouts import TimerDeathPenalty
 from rq.utils import as_text, now
 from rq.worker import BaseWorker, WorkerStatus
 
+from workers.flight import Outcome, Run
 from workers.queues import JsonJob, JsonQueue
 
 log = structlog.get_logger(__name__)
@@ -37,30 +39,6 @@ BATCH = 50
 JOB_TTL_S = 30
 """How long RQ believes that a job runs without hearing of it; then another worker's maintenance brings it back."""
 UNREACHABLE = (ConnectionError, TimeoutError)
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One execution of a job."""
-
-    job: Job
-    execution: Execution
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        value: what the job returned.
-        error: what it raised, if it did.
-        stopped: somebody asked for its end, so there is no retry.
-    """
-
-    run: Run
-    value: Any = None
-    error: BaseException | None = None
-    stopped: bool = False
 
 
 class BatchWorker(BaseWorker):
@@ -75,6 +53,8 @@ class BatchWorker(BaseWorker):
         super().__init__(*args, **options)
         # Popped, but not yet started, because Redis failed in between.
         self._popped: list[str] = []
+        self._paused = False
+        self._showing = threading.Lock()
 
     @property
     def queue(self) -> Queue:
@@ -113,13 +93,21 @@ class BatchWorker(BaseWorker):
         return runs
 
     def _is_paused(self) -> bool:
-        paused = bool(is_suspended(self.connection))
-        if paused != (self.get_state() == WorkerStatus.SUSPENDED):
-            self.set_state(WorkerStatus.SUSPENDED if paused else self._activity())
-        return paused
+        before, self._paused = self._paused, bool(is_suspended(self.connection))
+        if before != self._paused:
+            self.show_state()
+        return self._paused
 
-    def _activity(self) -> WorkerStatus:
-        return WorkerStatus.BUSY if self.executions else WorkerStatus.IDLE
+    def show_state(self, pipeline: Pipeline | None = None) -> None:
+        """Write the state that others see; with a pipeline, by executing it.
+
+        Both threads do, so nobody may write between another one's look and its writing.
+        """
+        with self._showing:
+            busy = WorkerStatus.BUSY if self.executions else WorkerStatus.IDLE
+            self.set_state(WorkerStatus.SUSPENDED if self._paused else busy, pipeline=pipeline)
+            if pipeline is not None:
+                pipeline.execute()
 
     def _pop(self, most: int, block_s: int | None) -> None:
         source, aside = self.queue.key, self.queue.intermediate_queue_key
@@ -143,7 +131,6 @@ class BatchWorker(BaseWorker):
             stored = pipeline.execute()
         runs = []
         with self.connection.pipeline() as pipeline:
-            self.set_state(WorkerStatus.BUSY, pipeline=pipeline)
             for id, fields in zip(ids, stored, strict=True):
                 pipeline.lrem(self.queue.intermediate_queue_key, 1, id)
                 job = self._restored(id, fields)
@@ -152,8 +139,13 @@ class BatchWorker(BaseWorker):
                     job.prepare_for_execution(self.name, pipeline)
                     pipeline.persist(job.key)
                     runs.append(Run(job, execution))
-            pipeline.execute()
-        self.executions |= {run.execution.id: run.execution for run in runs}
+                    self.executions[execution.id] = execution
+            try:
+                self.show_state(pipeline)
+            except BaseException:
+                for run in runs:
+                    del self.executions[run.execution.id]
+                raise
         for run in runs:
             # Imports its module here and not on the event loop; what is wrong with it shows when it is run.
             with suppress(Exception):
@@ -187,8 +179,6 @@ class BatchWorker(BaseWorker):
                 run.execution.heartbeat(run.job.started_job_registry, JOB_TTL_S, pipeline)
                 marks.append(len(pipeline))
                 run.job.heartbeat(now(), JOB_TTL_S, pipeline=pipeline)
-            if self.get_state() != WorkerStatus.SUSPENDED:
-                self.set_state(self._activity(), pipeline=pipeline)
             created = pipeline.execute()
             # A heartbeat that creates its key came too late: the job was deleted meanwhile, or this process slept so
             # long that its own record lapsed.
@@ -199,7 +189,7 @@ class BatchWorker(BaseWorker):
                 pipeline.hset(self.key, mapping=self.serialize())
                 pipeline.expire(self.key, self.worker_ttl + 60)
                 worker_registration.register(self, pipeline)
-            pipeline.execute()
+            self.show_state(pipeline)
 
     # When they have ended
 
@@ -224,7 +214,7 @@ class BatchWorker(BaseWorker):
                 log.error("the end of a job cannot be recorded", job=outcome.run.job.id, error=repr(error))
             self._settled(outcomes, [outcome])
         if not self.executions:
-            self.set_state(WorkerStatus.IDLE)
+            self.show_state()
 
     def _settled(self, outcomes: list[Outcome], done: Iterable[Outcome]) -> None:
         for outcome in done:
@@ -297,6 +287,11 @@ class BatchWorker(BaseWorker):
                 # Such as a callback that raised: then the job failed, as it does in RQ's own workers.
                 error = failure
         self._finalize_failure(job, self.queue, execution, (type(error), error, error.__traceback__))
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """Log a failure; RQ calls it for each. Its own line would hold the job's arguments."""
+        log.error("job failed", job=job.id, function=job.description, retries=job.retries_left or 0, exc_info=exc_info)
+        call_exception_handlers(self._exc_handlers, job, *exc_info)
 
     def _settle_stopped(self, job: Job, execution: Execution) -> None:
         log.warning("job stopped on request", job=job.id, function=job.description)

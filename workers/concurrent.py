@@ -24,12 +24,11 @@ from typing import Any, TypeVar
 import structlog
 from redis.exceptions import RedisError
 from rq.command import parse_payload
-from rq.job import Job, _current_job
-from rq.timeouts import JobTimeoutException
 from rq.utils import now
-from rq.worker import WorkerStatus
 
-from workers.bookkeeping import JOB_TTL_S, BatchWorker, Outcome, Run
+from workers import flight
+from workers.bookkeeping import JOB_TTL_S, BatchWorker
+from workers.flight import Flight, Interrupted, Outcome, Run
 
 log = structlog.get_logger(__name__)
 
@@ -39,69 +38,8 @@ BLOCK_S = 1
 """How long a pop waits for a job, and so at most until a stop or a suspension is noticed by an idle worker."""
 BEAT_S = 10.0
 """Between heartbeats, of which RQ may miss two before it takes a job for abandoned."""
-CANCEL_S = 1.0
-"""How long a cancelled job may clean up before it is cancelled again."""
-CANCELLATIONS = 5
-"""One is not enough: redis-py 8.1 on Python 3.11 loses every second that comes while it sends a command. A job that
-goes on after all of them is recorded as ended all the same."""
 REDIS_PAUSE_S = 1.0
 """Before the next try when Redis fails."""
-
-
-class Interrupted(Exception):
-    """The worker had to stop before the job was done; the job's retry does the rest."""
-
-
-class Flight:
-    """A job that runs.
-
-    Attributes:
-        run: what RQ knows of it.
-        task: the coroutine; cancelling it ends the job.
-        stopped: it was cancelled by a `stop-job` command.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.task = asyncio.create_task(perform(run.job), name=f"job-{run.job.id}")
-        self.stopped = False
-        self._why: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-
-    def cancel(self, why: Exception, *, stopped: bool = False) -> None:
-        """End the job; the first reason counts."""
-        if not self._why.done():
-            self._why.set_result(why)
-            self.stopped = stopped
-
-    async def land(self, timeout_s: float | None) -> Outcome:
-        """See it to its end, by itself or by a cancellation, and say how it ended.
-
-        Args:
-            timeout_s: cancel it after that.
-        """
-        await asyncio.wait({self.task, self._why}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if not self.task.done():
-            self.cancel(JobTimeoutException(f"Task exceeded maximum timeout value ({timeout_s} seconds)"))
-        for _ in range(CANCELLATIONS):
-            if not self.task.done():
-                self.task.cancel()
-                await asyncio.wait({self.task}, timeout=CANCEL_S)
-        return self._outcome()
-
-    def _outcome(self) -> Outcome:
-        """A job that was done when it was cancelled counts as done."""
-        if not self.task.done():
-            log.error("a job ignores its cancellation", job=self.run.job.id, function=self.run.job.description)
-        elif not self.task.cancelled() and self.task.exception() is None:
-            return Outcome(self.run, value=self.task.result())
-        error: BaseException | None
-        if self._why.done():
-            error = self._why.result()
-        elif self.task.cancelled():
-            error = asyncio.CancelledError("the job cancelled itself")
-        else:
-            error = self.task.exception()
-        return Outcome(self.run, error=error, stopped=self.stopped)
 
 
 class ConcurrentWorker(BatchWorker):
@@ -168,14 +106,13 @@ class ConcurrentWorker(BatchWorker):
 
     def handle_payload(self, message: Any) -> None:
         """A command from `rq.command`; called on the thread that listens."""
-        command = parse_payload(message)
-        match command["command"]:
-            case "shutdown":
+        match parse_payload(message):
+            case {"command": "shutdown"}:
                 self.request_stop()
-            case "stop-job":
-                self._soon(self._stop, command["job_id"], "")
-            case "stop-execution":
-                self._soon(self._stop, command["job_id"], command["execution_id"])
+            case {"command": "stop-execution", "job_id": job_id, "execution_id": execution_id}:
+                self._soon(self._stop, job_id, execution_id)
+            case {"command": "stop-job", "job_id": job_id}:
+                self._soon(self._stop, job_id, "")
             case other:
                 log.warning("command ignored", command=other)
 
@@ -187,12 +124,12 @@ class ConcurrentWorker(BatchWorker):
 
     def _stop(self, job_id: str, execution_id: str) -> None:
         found = [
-            flight
-            for flight in self._flights.values()
-            if flight.run.job.id == job_id and execution_id in ("", flight.run.execution.id)
+            running
+            for running in self._flights.values()
+            if running.run.job.id == job_id and execution_id in ("", running.run.execution.id)
         ]
-        for flight in found:
-            flight.cancel(Interrupted("stopped on request"), stopped=True)
+        for running in found:
+            running.cancel(Interrupted("stopped on request"), stopped=True)
         if not found:
             log.warning("asked to stop a job that does not run here", job=job_id)
 
@@ -200,7 +137,7 @@ class ConcurrentWorker(BatchWorker):
         self._loop = asyncio.get_running_loop()
         try:
             async with self._around():
-                await self._on(self._writer, self.set_state, WorkerStatus.IDLE)
+                await self._on(self._writer, self.show_state)
                 pulse = asyncio.create_task(self._pulse())
                 try:
                     await self._take_jobs(burst)
@@ -224,11 +161,12 @@ class ConcurrentWorker(BatchWorker):
                 await self._on(self._writer, self.set_shutdown_requested_date)
         while self._flights and not self._now and (left_s := end_s - self._loop.time()) > 0:
             await self._woken(left_s)
-        for flight in self._flights.values():
-            flight.cancel(Interrupted("the worker stopped before the job was done"))
-        if self._landings:
+        for running in self._flights.values():
+            running.cancel(Interrupted("the worker stopped before the job was done"))
+        if self._flights:
             log.warning("jobs in flight are cancelled and will be retried", jobs=len(self._flights))
-            await asyncio.wait(self._landings, timeout=(CANCELLATIONS + 1) * CANCEL_S)
+        if self._landings:
+            await asyncio.wait(self._landings, timeout=flight.LONGEST_CANCELLATION_S + REDIS_PAUSE_S)
 
     async def _woken(self, timeout_s: float | None = None) -> None:
         """Wait until a job ends or the worker is told something."""
@@ -262,20 +200,20 @@ class ConcurrentWorker(BatchWorker):
                 await self._woken()
 
     def _start_flight(self, run: Run) -> None:
-        flight = Flight(run)
-        self._flights[run.execution.id] = flight
-        landing = asyncio.create_task(self._land(flight), name=f"landing-{run.job.id}")
+        started = Flight(run)
+        self._flights[run.execution.id] = started
+        landing = asyncio.create_task(self._land(started), name=f"landing-{run.job.id}")
         self._landings.add(landing)
         landing.add_done_callback(self._landed)
 
-    async def _land(self, flight: Flight) -> None:
+    async def _land(self, running: Flight) -> None:
         """See a job to its end, and record that."""
-        job = flight.run.job
+        job = running.run.job
         timeout_s = job.timeout or self.queue.DEFAULT_TIMEOUT
         try:
-            await self._settle(await flight.land(None if timeout_s < 0 else timeout_s))
+            await self._settle(await running.land(None if timeout_s < 0 else timeout_s))
         finally:
-            del self._flights[flight.run.execution.id]
+            del self._flights[running.run.execution.id]
             self._wake.set()
 
     def _landed(self, landing: asyncio.Task[None]) -> None:
@@ -311,26 +249,9 @@ class ConcurrentWorker(BatchWorker):
         while True:
             try:
                 async with self._books:
-                    await self._on(self._writer, self.beat, [flight.run for flight in self._flights.values()])
+                    await self._on(self._writer, self.beat, [running.run for running in self._flights.values()])
                 if self.should_run_maintenance_tasks:
                     await self._on(self._writer, self.run_maintenance_tasks)
             except Exception as error:
                 log.warning("no heartbeat or maintenance, trying again", error=repr(error))
             await asyncio.sleep(BEAT_S)
-
-
-async def perform(job: Job) -> Any:
-    """Run a job's coroutine function on this event loop, with `rq.get_current_job` as in RQ's own workers.
-
-    Raises:
-        TypeError: the function is not a coroutine function and would hold up all other jobs.
-    """
-    _current_job.set(job)
-    function = job.func
-    if not asyncio.iscoroutinefunction(function):
-        raise TypeError(f"{job.func_name} is not a coroutine function; run it with 'zoompool worker --stock'")
-    try:
-        return await function(*job.args, **job.kwargs)
-    except SystemExit as error:
-        # It would end the worker with everybody's jobs.
-        raise RuntimeError(f"{job.func_name} tried to exit the process ({error.code})") from None

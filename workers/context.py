@@ -12,11 +12,11 @@ from typing import Any
 import redis.asyncio
 from redis import Redis
 
-from broker import credentials
 from broker.client import AsyncBroker, translated
 from broker.jobs import JobSpec
 from broker.models import Credential
 from broker.redis import connect, connect_async
+from broker.registry import credentials
 from broker.secrets import SecretBox
 from broker.settings import Settings, load_settings
 from broker.zoom import ZoomClient, open_zoom

@@ -149,6 +149,7 @@ class Creation:
             marker=marker(lease.id, self._pool.name),
             duration_min=lease.duration_min or 60,
             timezone=self._context.settings.timezone,
+            auto_recording=self._context.settings.auto_recording,
         )
         return await self._context.zoom.create_meeting(credential, lease.zoom_user_id or lease.email, request)
 

@@ -13,7 +13,7 @@ from redis.exceptions import LockNotOwnedError, RedisError
 from broker.client import translated
 from broker.errors import ZoomPoolError
 
-LIFE_S = 30.0
+LIFE_S = 15.0
 """How long the guard of a killed holder keeps others out."""
 SHARE = 0.8
 """Of the guard's life: so long the work may go on after the last extension. The rest is for clocks that differ."""

@@ -120,6 +120,20 @@ async def _confirmed(
     return found
 
 
+async def strays_on(context: Context, pool: Pool, account: Account) -> tuple[Stray, ...]:
+    """The meetings on a host that no lease holds: ours, and those of others that run.
+
+    Raises:
+        ZoomError: Zoom did not answer as it should.
+        UnknownCredential: the account's credential is not registered.
+        BrokerUnavailable: Redis did not answer.
+    """
+    credential = await context.credential(account.credential)
+    listed = {each.id: each for each in await context.zoom.meetings_of(credential, account.host, MeetingList.SCHEDULED)}
+    running = {each.id: each for each in await context.zoom.live_meetings(credential, account.host)}
+    return await _strays(context, pool, (), running, listed)
+
+
 async def _strays(
     context: Context, pool: Pool, leases: Iterable[Lease], running: dict[int, Meeting], listed: dict[int, Meeting]
 ) -> tuple[Stray, ...]:

@@ -1,7 +1,7 @@
 """Bring quarantined accounts back when Zoom says that they can host again.
 
 What is asked depends on what took the account out: its user must be active and licensed, and if it was the credential,
-Zoom must give a token with all scopes. An account that fails the probe is asked less and less often; one that came back
+Zoom must give a token with all scopes. No meeting of an earlier lesson may be left on it. An account that fails the probe is asked less and less often; one that came back
 and failed again soon goes on where it was, so that a host whose refusals the probe cannot foresee does not flap.
 One whose credential was saved anew is asked about at once.
 Accounts that the reconciler took out because of a meeting that nobody leased are its own to bring back, and those of an
@@ -16,18 +16,20 @@ from typing import Any
 
 import structlog
 
-from broker import credentials
 from broker.client import translated
 from broker.errors import SecretUnreadable, UnknownCredential, ZoomPoolError
 from broker.jobs import PROBE
 from broker.models import FOREIGN_MEETING, Account, AccountState
 from broker.operations import Pool
+from broker.registry import credentials
 from broker.settings import Settings
 from broker.zoom import ZoomError
 from broker.zoom.errors import CREDENTIAL_CODES, Kind
 from broker.zoom.scopes import missing
 from workers.context import Context, open_context
+from workers.end_meeting import remove
 from workers.guard import guarded
+from workers.host_facts import strays_on
 from workers.quarantine import every_account
 
 log = structlog.get_logger(__name__)
@@ -142,7 +144,7 @@ async def _probe(context: Context, pool: Pool, account: Account, before: Probes)
     with translated("probes"):
         await context.redis.hset(pool.keys.probes, account.id, str(Probes(before.count + 1, now_ms)))
     try:
-        trouble = await trouble_with(context, account)
+        trouble = await trouble_with(context, account) or await left_on(context, pool, account)
     except ZoomPoolError as error:
         # Zoom or Redis has a bad moment, which says nothing about the account: this probe does not count.
         with translated("probes"):
@@ -153,6 +155,25 @@ async def _probe(context: Context, pool: Pool, account: Account, before: Probes)
         bound.info("account stays out of rotation", trouble=trouble)
         return False
     return await came_back(context, pool, account)
+
+
+async def left_on(context: Context, pool: Pool, account: Account) -> str:
+    """What runs on an account that nobody leased; empty if nothing does. Idle meetings of ours are deleted.
+
+    While Zoom refused the host, leases on it were given up without Zoom's word, so that their lessons could start
+    elsewhere. Their meetings are still there, and whoever has a link to one could start it beside the next lesson.
+
+    Raises:
+        ZoomError: Zoom did not answer as it should.
+        BrokerUnavailable: Redis did not answer.
+    """
+    running = []
+    for stray in await strays_on(context, pool, account):
+        if stray.running:
+            running.append(str(stray.meeting.id))
+        else:
+            await remove(context, await context.credential(account.credential), stray.meeting.id)
+    return f"a meeting that nobody leased runs on it: {', '.join(running)}" if running else ""
 
 
 async def trouble_with(context: Context, account: Account) -> str:

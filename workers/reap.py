@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import structlog
-from redis.exceptions import LockNotOwnedError
 
-from broker.jobs import CREATE_MEETING, REAP, once_per
+from broker.jobs import CREATE_MEETING, once_per
 from broker.operations import Pool
 from workers.context import Context, open_context
+from workers.guard import guarded
 
 log = structlog.get_logger(__name__)
 
@@ -15,6 +15,8 @@ MOST_ROUNDS = 50
 """Of one pool in one run; the next run goes on."""
 STALLED_PERIOD_S = 5
 """A stalled lease's job is enqueued at most once in this time, whoever notices."""
+GUARD_S = 5.0
+"""A reaper that is killed keeps the others from reaping for no longer; one that takes longer extends it."""
 
 
 async def reap() -> str:
@@ -23,16 +25,9 @@ async def reap() -> str:
         done = 0
         for name in await context.broker.pools():
             pool = context.broker.pool(name)
-            guard = context.redis.lock(pool.keys.guard("reap"), timeout=REAP.timeout_s, blocking=False)
-            if not await guard.acquire():
-                continue
-            try:
-                done += await reap_pool(context, pool)
-            finally:
-                try:
-                    await guard.release()
-                except LockNotOwnedError:
-                    log.warning("reaping took longer than its guard lives", pool=name)
+            async with guarded(context.redis, pool.keys.guard("reap"), life_s=GUARD_S) as free:
+                if free:
+                    done += await reap_pool(context, pool)
         return f"{done} changes"
 
 

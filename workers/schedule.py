@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
@@ -29,6 +30,9 @@ from workers.queues import JsonJob, JsonQueue
 log = structlog.get_logger(__name__)
 
 PAUSE_S = 1.0
+LOCK_S = 5
+"""How long a scheduler that is killed in the middle of a round keeps the others from theirs. A round that takes longer
+may have a second one beside it, which at worst pushes a periodic job twice; they all bear that."""
 
 
 def periodic(settings: Settings) -> tuple[tuple[JobSpec, int], ...]:
@@ -89,6 +93,11 @@ class PoolScheduler(Scheduler):  # type: ignore[misc]  # rq-scheduler is untyped
         for spec, _ in periodic(self._settings):
             self.cancel(job_id(spec))
         self.register_missing()
+
+    def acquire_lock(self) -> bool:
+        """Take rq-scheduler's lock for one round; its own life is ten seconds more than the interval."""
+        self._lock_acquired = bool(self.connection.set(self.scheduler_lock_key, time.time(), ex=LOCK_S, nx=True))
+        return self._lock_acquired
 
     def enqueue_jobs(self) -> Any:
         """One round, under rq-scheduler's lock: repair, push what is due, bring back retries."""

@@ -5,6 +5,7 @@ Events are matched by meeting id and instance uuid. An `ended` of an instance th
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ async def handle_event(fields: dict[str, Any]) -> str:
     async with open_context() as context:
         if event.event in USER_EVENTS:
             return await USER_EVENTS[event.event](context, event)
+        if event.event == "recording.completed":
+            return await recorded(context, event)
         handler = MEETING_EVENTS.get(event.event)
         if handler is None or event.meeting_id is None:
             return "not for us"
@@ -38,6 +41,22 @@ async def handle_event(fields: dict[str, Any]) -> str:
         answer = await handler(context, lease, event)
         log.info("webhook", type=event.event, lease=str(lease.id), lesson=lease.lesson, answer=answer)
         return answer
+
+
+async def recorded(context: Context, event: WebhookEvent) -> str:
+    """A cloud recording is ready, long after its lease was over: enter it in the events, for the web app to be told."""
+    if event.recording is None or event.meeting_id is None:
+        return "not for us"
+    for name in await context.broker.pools():
+        pool = context.broker.pool(name)
+        past = await context.broker.run(pool.past_meeting(event.meeting_id))
+        if past is not None:
+            lesson, owner = past
+            recording = json.dumps(event.recording)
+            operation = pool.tell(event.event, lesson, owner=owner, meeting_id=event.meeting_id, recording=recording)
+            await context.broker.run(operation)
+            return "told"
+    return "not ours"
 
 
 async def find_lease(context: Context, meeting_id: int) -> Lease | None:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from broker import credentials
 from broker.cli.session import JsonOption, PoolOption, Session, clock, counted, print_json, print_table, session
 from broker.errors import InvalidName, UnknownAccount, UnknownCredential
-from broker.models import MAX_CAPACITY, Account, AccountState, Change, ChangeResult
+from broker.models import MAX_CAPACITY, Account, AccountChange, AccountState, Change
 from broker.operations import Operation
 from broker.redis import connect_async
+from broker.registry import credentials
 from broker.settings import Settings
 
 app = typer.Typer(help="The Zoom hosts of a pool.", no_args_is_help=True)
@@ -125,13 +125,12 @@ def _park(account: str, state: AccountState, reason: str, pool: str) -> None:
         _change(here, account, here.pool.park_account(account, state, reason or f"{state} by an operator"), state)
 
 
-def _change(here: Session, account: str, operation: Operation[ChangeResult], now: str, *, busy: str = "") -> None:
+def _change(here: Session, account: str, operation: Operation[AccountChange], now: str, *, busy: str = "") -> None:
     made = here.run(operation)
     if made.change is Change.STALE:
         raise UnknownAccount(here.pool.name, account)
-    _report(here, account, made, busy if busy and made.deadline_ms else now)
+    _report(here, account, made, busy if busy and made.leases else now)
 
 
-def _report(here: Session, account: str, made: ChangeResult, now: str) -> None:
-    leases = made.deadline_ms  # set_account answers with the number of leases in this place
-    typer.echo(f"account {account} of pool {here.pool.name}: {now}; {counted(leases, 'lease')} on it")
+def _report(here: Session, account: str, made: AccountChange, now: str) -> None:
+    typer.echo(f"account {account} of pool {here.pool.name}: {now}; {counted(made.leases, 'lease')} on it")

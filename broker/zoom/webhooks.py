@@ -115,6 +115,8 @@ class WebhookEvent:
     """Somebody in the meeting, by Zoom's key for this stay."""
     start_time_ms: int | None = None
     end_time_ms: int | None = None
+    recording: dict[str, Any] | None = field(default=None, repr=False)
+    """For `recording.completed`: where people can see it. Neither the token nor the links for downloads are kept."""
     plain_token: str = field(default="", repr=False)
     """For `endpoint.url_validation`."""
 
@@ -144,6 +146,7 @@ class WebhookEvent:
             participant=_first(person, "participant_uuid", "user_id", "id"),
             start_time_ms=_time_ms(thing.get("start_time")),
             end_time_ms=_time_ms(thing.get("end_time")),
+            recording=_recording(thing) if event == "recording.completed" else None,
             plain_token=_text(payload.get("plainToken")),
         )
 
@@ -169,6 +172,20 @@ def dedupe_key(event: WebhookEvent) -> str:
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:40]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", event.event)[:40].strip("-")
     return f"{slug}-{digest}" if slug else digest
+
+
+def _recording(thing: Mapping[str, Any]) -> dict[str, Any]:
+    files = thing.get("recording_files")
+    return {
+        "share_url": _text(thing.get("share_url")),
+        "start_time": _text(thing.get("start_time")),
+        "duration": _integer(thing.get("duration"), _MAX_TIME_MS) or 0,
+        "files": [
+            {name: _text(file.get(name)) for name in ("id", "file_type", "recording_type", "status", "play_url")}
+            for file in (files if isinstance(files, list) else ())
+            if isinstance(file, dict)
+        ],
+    }
 
 
 def _hmac(key: str, message: bytes) -> str:

@@ -9,10 +9,10 @@ import pytest
 import redis.asyncio
 from pydantic import SecretStr
 
-from broker import credentials
 from broker.client import AsyncBroker
 from broker.models import Account, Credential, Lease, LeaseId
 from broker.operations import Pool
+from broker.registry import credentials
 from broker.secrets import SecretBox, new_key
 from broker.settings import Settings, load_settings
 from broker.testing.zoom_simulator import AppSpec, SimulatorSettings, ZoomSimulator, example_hosts

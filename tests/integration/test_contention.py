@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.pool import Pool as Processes
 
@@ -13,8 +13,9 @@ import redis as redis_py
 
 from broker.client import Broker
 from broker.invariants import violations
-from broker.models import Account, Change, Granted, LeaseId, ReleaseReason
+from broker.models import Account, Change, Event, Granted, LeaseId, ReleaseReason
 from broker.redis import connect
+from broker.settings import Settings
 from broker.testing.environment import private_settings
 
 PROCESSES = 8
@@ -34,9 +35,15 @@ class Seen:
     busy: int = 0
 
 
+def settings_of(url: str) -> Settings:
+    """What all processes work with; the event stream keeps everything."""
+    changes = {"max_leases_per_owner": HELD_AT_ONCE, "claim_ttl_s": 300, "events_maxlen": 10 * PROCESSES * TURNS}
+    return private_settings(url, "http://zoom.invalid", changes)
+
+
 def fight(url: str, number: int) -> Seen:
     """Claim and release at random. Who holds a slot marks it with a key of the test's own, which must be free then."""
-    settings = private_settings(url, "http://zoom.invalid", {"max_leases_per_owner": HELD_AT_ONCE, "claim_ttl_s": 300})
+    settings = settings_of(url)
     seen, chance = Seen(), random.Random(number)
     held: list[LeaseId] = []
     with connect(settings) as connection:
@@ -53,7 +60,7 @@ def fight(url: str, number: int) -> Seen:
                 continue
             id = claim.lease.id
             if not connection.set(f"holder:{id.slot}", id.fence, nx=True):
-                seen.collisions.append(f"{id}: {connection.get(f'holder:{id.slot}')} holds the slot")
+                seen.collisions.append(f"{id}: {connection.get(f'holder:{id.slot}')!r} holds the slot")
             seen.granted.append((id.slot, id.fence))
             held.append(id)
         for id in held:
@@ -65,11 +72,28 @@ def give_back(broker: Broker, id: LeaseId, seen: Seen) -> None:
     """Release a slot; the mark goes first, or the next holder might find it."""
     marked = broker.redis.get(f"holder:{id.slot}")
     if marked != str(id.fence):
-        seen.collisions.append(f"{id}: the slot is marked by {marked}")
+        seen.collisions.append(f"{id}: the slot is marked by {marked!r}")
     broker.redis.delete(f"holder:{id.slot}")
     (change,) = broker.run(broker.pool().release([id], ReleaseReason.ENDED))
     # Stale when a lost answer made redis-py send it twice; nobody else can have released it.
     assert change in (Change.DONE, Change.STALE)
+
+
+def assert_one_after_the_other(events: Iterable[Event], grants: int) -> None:
+    """On each slot a grant and its release take turns, and the fences grow."""
+    held: dict[str, int] = {}
+    newest: dict[str, int] = {}
+    for event in events:
+        if event.type == "lease.claimed":
+            id = LeaseId.parse(event.lease)
+            assert id.slot not in held, f"{event.lease} was granted while fence {held[id.slot]} held the slot"
+            assert id.fence > newest.get(id.slot, 0), f"{event.lease} came after fence {newest[id.slot]}"
+            held[id.slot] = newest[id.slot] = id.fence
+            grants -= 1
+        elif event.type == "lease.released":
+            id = LeaseId.parse(event.lease)
+            assert held.pop(id.slot, None) == id.fence, f"{event.lease} was released, but was not the holder"
+    assert (grants, held) == (0, {})
 
 
 @pytest.fixture
@@ -81,8 +105,7 @@ def processes() -> Iterator[Processes]:
 def test_eight_processes_never_hold_one_slot_together_and_lose_none(
     redis_url: str, redis: redis_py.Redis, processes: Processes
 ) -> None:
-    settings = private_settings(redis_url, "http://zoom.invalid", {})
-    broker = Broker(redis, settings)
+    broker = Broker(redis, settings_of(redis_url))
     pool = broker.pool()
     broker.run(pool.register())
     for number in range(ACCOUNTS):
@@ -109,6 +132,8 @@ def test_eight_processes_never_hold_one_slot_together_and_lose_none(
     assert len({slot for slot, _ in grants}) == SLOTS, "some slot was never used"
     assert sum(one.busy for one in seen) > 0, "there was no contention"
     assert flushes > 10
+    events = broker.run(pool.events(count=10 * PROCESSES * TURNS))
+    assert_one_after_the_other(reversed(events), len(grants))
     status = broker.run(pool.status())
     assert (status.free, status.leased, status.suspect, status.parked) == (SLOTS, 0, 0, 0)
     assert violations(broker, pool) == []

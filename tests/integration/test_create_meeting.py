@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from broker import credentials
 from broker.jobs import CREATE_MEETING, DELETE_MEETING
 from broker.models import Account, AccountState, Change, Credential, Lease, Moved, Outcome, Phase, ReleaseReason
 from broker.operations import CLAIM_STALL_S, ms
+from broker.registry import credentials
 from broker.testing.zoom_simulator import FaultAction, FaultRule, When
 from broker.zoom import Meeting, marker
 from tests.integration.conftest import School

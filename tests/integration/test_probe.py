@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from broker import credentials
 from broker.models import FOREIGN_MEETING, Account, AccountState, Credential
+from broker.registry import credentials
 from broker.testing.zoom_simulator import FaultAction, FaultRule
 from broker.testing.zoom_simulator.entities import Host
 from broker.testing.zoom_simulator.settings import UserStatus, UserType

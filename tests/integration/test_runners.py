@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol, TypeVar
+import socketserver
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 import redis as redis_py
@@ -19,20 +21,12 @@ from broker.redis import connect, connect_async
 from broker.settings import Settings
 from broker.testing.environment import private_settings
 from broker.testing.redis_server import RedisServer
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 
 PASSWORD = "made-up-password"
 SHORT_S = 0.5
-
-
-class Runner(Protocol):
-    """What the tests need of either broker; `run` is awaitable for both."""
-
-    settings: Settings
-    pool: Callable[..., Any]
-
-    async def run(self, operation: Operation[T]) -> T: ...
 
 
 class Blocking:
@@ -45,7 +39,16 @@ class Blocking:
         self.pool = self._broker.pool
 
     async def run(self, operation: Operation[T]) -> T:
-        return self._broker.run(operation)
+        return await asyncio.to_thread(self._broker.run, operation)
+
+    async def take_connection(self) -> Callable[[], Awaitable[None]]:
+        """Keep one connection from everybody else, until what is returned is called."""
+        connection = self.connection.connection_pool.get_connection()
+
+        async def give_back() -> None:
+            self.connection.connection_pool.release(connection)
+
+        return give_back
 
     async def aclose(self) -> None:
         self.connection.close()
@@ -62,6 +65,15 @@ class Async:
 
     async def run(self, operation: Operation[T]) -> T:
         return await self._broker.run(operation)
+
+    async def take_connection(self) -> Callable[[], Awaitable[None]]:
+        """Keep one connection from everybody else, until what is returned is called."""
+        connection = await self.connection.connection_pool.get_connection()
+
+        async def give_back() -> None:
+            await self.connection.connection_pool.release(connection)
+
+        return give_back
 
     async def aclose(self) -> None:
         await self.connection.aclose()
@@ -137,14 +149,75 @@ async def test_server_that_is_not_there(kind: Any) -> None:
         assert isinstance(await failure(runner), BrokerUnavailable)
 
 
-async def test_server_that_never_answers_costs_two_time_outs_at_most(kind: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"redis://:{PASSWORD}@127.0.0.1:{silent.getsockname()[1]}/0"
-        async with made(kind, url, redis_timeout_s=SHORT_S) as runner:
-            began = time.monotonic()
+class Impostor(socketserver.ThreadingTCPServer):
+    """A server that gives the same answer to everything: words, silence (None) or a closed connection (empty)."""
+
+    daemon_threads = True
+
+    def __init__(self, answer: bytes | None) -> None:
+        self.connections = 0
+        impostor = self
+
+        class Answering(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                impostor.connections += 1
+                while answer != b"" and self.request.recv(4096):
+                    if answer:
+                        self.request.sendall(answer)
+
+        super().__init__(("127.0.0.1", 0), Answering)
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.server_address[1]}/0"
+
+    def __enter__(self) -> Impostor:
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+async def test_server_that_never_answers_is_tried_twice_and_not_waited_for(kind: Any) -> None:
+    with Impostor(None) as silent:
+        async with made(kind, silent.url, redis_timeout_s=SHORT_S) as runner:
             assert isinstance(await failure(runner), BrokerUnavailable)
-            # One try and one more; the rest is for a machine that is busy.
-            assert time.monotonic() - began < 2 * SHORT_S + 10
+        assert silent.connections == 2
+
+
+async def test_server_that_hangs_up_is_tried_twice(kind: Any) -> None:
+    with Impostor(b"") as gruff:
+        async with made(kind, gruff.url) as runner:
+            assert isinstance(await failure(runner), BrokerUnavailable)
+        assert gruff.connections == 2
+
+
+async def test_server_that_still_loads_its_data_is_unavailable(kind: Any) -> None:
+    with Impostor(b"-LOADING Redis is loading the dataset in memory\r\n") as starting:
+        async with made(kind, starting.url) as runner:
+            assert isinstance(await failure(runner), BrokerUnavailable)
+
+
+async def test_all_connections_busy_is_waited_for_and_then_unavailable(kind: Any, redis_url: str) -> None:
+    async with made(kind, redis_url, redis_max_connections=2, redis_timeout_s=SHORT_S) as runner:
+        give_back = [await runner.take_connection() for _ in range(2)]
+        assert isinstance(await failure(runner), BrokerUnavailable)
+        await give_back.pop()()
+        assert (await runner.run(runner.pool().status())).slots == 0
+        await give_back.pop()()
+
+
+async def test_connection_that_comes_free_is_taken_by_who_waits(kind: Any, redis_url: str) -> None:
+    async with made(kind, redis_url, redis_max_connections=2, redis_timeout_s=15) as runner:
+        give_back = [await runner.take_connection() for _ in range(2)]
+        waiting = asyncio.create_task(runner.run(runner.pool().status()))
+        done, _ = await asyncio.wait({waiting}, timeout=0.1)
+        assert not done
+        for give in give_back:
+            await give()
+        assert (await waiting).slots == 0
 
 
 async def test_connection_that_was_cut_is_made_anew_unnoticed(runner: Any, redis: redis_py.Redis) -> None:
@@ -183,6 +256,26 @@ async def test_server_without_memory_left_is_misconfigured(own: Any, own_server:
     error = await failure(own, own.pool().register())
     assert isinstance(error, BrokerMisconfigured)
     assert "memory" in str(error)
+
+
+async def test_server_that_cannot_save_is_misconfigured(own: Any, own_server: RedisServer) -> None:
+    (own_server.folder / "dump.rdb").mkdir()  # where the snapshot should go
+    with operator(own_server) as connection:
+        connection.config_set("save", "3600 1000000")
+        connection.bgsave()
+
+        def failed() -> bool:
+            persistence: Any = connection.info("persistence")
+            return bool(persistence["rdb_last_bgsave_status"] == "err")
+
+        await asyncio.to_thread(wait_until, failed, "the snapshot failed")
+        for operation in (own.pool().claim("algebra", "anna"), own.pool().register()):
+            error = await failure(own, operation)
+            assert isinstance(error, BrokerMisconfigured)
+            assert "save" in str(error)
+        assert (await own.run(own.pool().status())).free == 1, "reading goes on"
+        connection.config_set("save", "")
+    assert (await own.run(own.pool().claim("algebra", "anna"))).outcome is Granted.GRANTED
 
 
 async def test_replica_is_misconfigured(own: Any, own_server: RedisServer) -> None:

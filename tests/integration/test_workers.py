@@ -36,7 +36,7 @@ WORKERS = {
 Run = Callable[..., Awaitable[list[Any]]]
 
 
-@pytest.fixture(params=WORKERS.values(), ids=WORKERS.keys())
+@pytest.fixture(params=list(WORKERS.values()), ids=list(WORKERS))
 def run(request: pytest.FixtureRequest, school: School, redis_url: str, tmp_path: Path) -> Run:
     """Enqueues jobs of one queue, runs them with a worker process, and returns what they returned."""
 
@@ -52,7 +52,7 @@ def run(request: pytest.FixtureRequest, school: School, redis_url: str, tmp_path
                 enqueue(connection, spec, *args, job_id=id)
 
             async def done() -> bool:
-                return open_queue(queue, connection).finished_job_registry.get_job_count() >= len(ids)
+                return bool(open_queue(queue, connection).finished_job_registry.get_job_count() >= len(ids))
 
             process.start()
             try:

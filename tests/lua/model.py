@@ -12,7 +12,6 @@ from typing import Any
 
 from broker.invariants import RESERVED_HEAD_START_MS
 from broker.models import AccountState, Change, Granted, Moved, Phase, Reservation
-from broker.operations import MOST_MOVES
 from broker.settings import Settings
 
 IN_ROTATION = AccountState.ACTIVE
@@ -96,7 +95,7 @@ class Booking:
 class PoolModel:
     """A pool of hosts. Each method does what the operation of the same name should, at the moment `now`."""
 
-    def __init__(self, settings: Settings, batch: int) -> None:
+    def __init__(self, settings: Settings, *, batch: int, most_moves: int) -> None:
         self.now = 0
         self.fence = 0
         self.hosts: dict[str, Host] = {}
@@ -104,6 +103,7 @@ class PoolModel:
         self.bookings: dict[str, Booking] = {}
         self.outcomes: dict[str, tuple[str, str]] = {}
         self._batch = batch
+        self._most_moves = most_moves
         self._settings = settings
 
     @property
@@ -260,7 +260,7 @@ class PoolModel:
         failed, _, index = lease.slot.rpartition("#")
         if self.hosts[failed].state in (IN_ROTATION, AccountState.QUARANTINED, AccountState.LIMITED):
             self.hosts[failed].state, self.hosts[failed].until = state, until
-        if lease.moves == MOST_MOVES:
+        if lease.moves == self._most_moves:
             return Moved.EXHAUSTED, ""
         if not self.slots(free=True):
             return Moved.BUSY, ""

@@ -46,6 +46,15 @@ def test_intent_then_meeting_then_start(broker: Broker, pool: Pool) -> None:
     assert found.id == id
 
 
+def test_meeting_is_remembered_beyond_its_lease(broker: Broker, pool: Pool) -> None:
+    add(broker, pool, "host-1")
+    lease = lease_in(Phase.READY, broker, pool)
+    broker.run(pool.release([lease.id], ReleaseReason.ENDED))
+    assert broker.run(pool.past_meeting(MEETING_ID)) == (lease.lesson, lease.owner)
+    assert broker.run(pool.past_meeting(MEETING_ID + 1)) is None
+    assert 2 * 86_400_000 < int(broker.redis.pttl(pool.keys.past(MEETING_ID))) <= 3 * 86_400_000  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("phase", list(Phase))
 def test_stale_fence_changes_nothing(broker: Broker, pool: Pool, phase: Phase) -> None:
     old = claimed(broker, pool).id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis as redis_py
 
 from broker.client import Broker
 from broker.keys import Keys
@@ -220,13 +221,26 @@ def test_no_lease_outlives_its_longest_hold(broker: Broker) -> None:
     assert lease.deadline_ms == lease.hold_until_ms == lease.granted_ms + 10_000
 
 
-def test_claim_is_one_event_and_a_refusal_none(broker: Broker, pool: Pool) -> None:
+def test_exhausted_pool_is_told_once_in_a_while(broker: Broker, pool: Pool, redis: redis_py.Redis) -> None:
+    add(broker, pool, "host-1")
+    claimed(broker, pool)
+    for number in range(5):
+        try_claim(broker, pool, f"lesson-{number}")
+    assert [event.type for event in broker.run(pool.events())].count("pool.exhausted") == 1
+    assert 0 < redis.pttl(pool.keys.exhausted) <= 60_000
+    redis.delete(pool.keys.exhausted)
+    try_claim(broker, pool, "biology")
+    assert [event.type for event in broker.run(pool.events())].count("pool.exhausted") == 2
+
+
+def test_claim_is_one_event_and_a_refusal_only_one_of_the_pool(broker: Broker, pool: Pool) -> None:
     add(broker, pool, "host-1")
     lease = claimed(broker, pool)
     claimed(broker, pool)
     try_claim(broker, pool, "biology")
     try_claim(broker, pool, "algebra", "boris")
-    newest, before, *_ = broker.run(pool.events())
+    exhausted, newest, before, *_ = broker.run(pool.events())
+    assert (exhausted.type, exhausted.lesson, exhausted.lease) == ("pool.exhausted", "", "")
     assert (newest.type, newest.lesson, newest.lease, newest.fields) == (
         "lease.claimed",
         "algebra",

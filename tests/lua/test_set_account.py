@@ -49,7 +49,7 @@ def test_adding_again_changes_what_is_known_and_nothing_else(broker: Broker, poo
     add(broker, pool, "host-1", capacity=2)
     (lease,) = fill(broker, pool, 1)
     result = broker.run(pool.add_account(account("host-1", 2, email="new@school.example")))
-    assert (result.change, result.deadline_ms) == (Change.DONE, 1), "one lease is on it"
+    assert (result.change, result.leases) == (Change.DONE, 1), "one lease is on it"
     assert broker.run(pool.accounts())[0].email == "new@school.example"
     found = broker.run(pool.find_lease(lease.id)).lease
     assert found is not None
@@ -70,7 +70,7 @@ def test_larger_account_has_more_slots_at_once(broker: Broker, pool: Pool) -> No
     add(broker, pool, "host-1", capacity=1)
     fill(broker, pool, 1)
     result = broker.run(pool.resize_account("host-1", 10))
-    assert (result.change, result.deadline_ms) == (Change.DONE, 1)
+    assert (result.change, result.leases) == (Change.DONE, 1)
     assert free(broker, pool) == slots(*range(1, 10))
 
 
@@ -135,7 +135,7 @@ def test_parked_account_keeps_its_lessons_and_gives_away_nothing(broker: Broker,
     add(broker, pool, "host-1", capacity=2)
     (lease,) = fill(broker, pool, 1)
     result = broker.run(pool.park_account("host-1", AccountState.DRAINING, "repairs"))
-    assert (result.change, result.deadline_ms) == (Change.DONE, 1)
+    assert (result.change, result.leases) == (Change.DONE, 1)
     assert (free(broker, pool), parked(broker, pool)) == (set(), slots(1))
     assert broker.run(pool.begin_creating(lease.id, "x")).change is Change.DONE
     end(broker, pool, lease)
@@ -183,7 +183,7 @@ def test_busy_account_is_removed_with_its_last_lease(broker: Broker, pool: Pool)
     add(broker, pool, "host-1", capacity=2)
     first, second = fill(broker, pool, 2)
     result = broker.run(pool.remove_account("host-1"))
-    assert (result.change, result.deadline_ms) == (Change.DONE, 2)
+    assert (result.change, result.leases) == (Change.DONE, 2)
     end(broker, pool, second)
     assert parked(broker, pool) == slots(1)
     end(broker, pool, first)

@@ -28,7 +28,9 @@ from broker import operations
 from broker.client import Broker
 from broker.invariants import check
 from broker.models import (
+    AccountChange,
     AccountState,
+    Change,
     ClaimResult,
     Found,
     Granted,
@@ -39,7 +41,7 @@ from broker.models import (
     ReleaseReason,
     Reservation,
 )
-from broker.operations import QUARTER_MS
+from broker.operations import QUARTER_MS, Operation
 from broker.snapshot import read_snapshot
 from tests import factories
 from tests.lua.model import STALL_MS, HeldLease, PoolModel
@@ -58,6 +60,8 @@ SETTINGS = factories.settings(
     queue_max=5,
     reserve_lead_s=450,
 )
+EXPIRE_BATCH = 2
+MOST_MOVES = 1
 HOSTS = ("a", "b", "c", "d")
 LESSONS = tuple(f"lesson-{number}" for number in range(9))
 OWNERS = ("anna", "boris", "clara")
@@ -81,7 +85,7 @@ class Pools(RuleBasedStateMachine):
         self.redis = connection
         self.broker = Broker(connection, SETTINGS)
         self.pool = self.broker.pool(factories.POOL)
-        self.model = PoolModel(SETTINGS, operations.EXPIRE_BATCH)
+        self.model = PoolModel(SETTINGS, batch=EXPIRE_BATCH, most_moves=MOST_MOVES)
         self.granted: list[str] = []
         self.last: Callable[[], None] | None = None
 
@@ -97,10 +101,13 @@ class Pools(RuleBasedStateMachine):
 
     def pick(self, choice: int) -> str:
         """A lease that there is or was; the running ones more often, because they have more to show."""
-        running = sorted(self.model.leases)
-        if running and choice % 4:
-            return running[choice % len(running)]
-        return self.granted[choice % len(self.granted)]
+        number, often = divmod(choice, 4)
+        leases = sorted(self.model.leases) if often and self.model.leases else self.granted
+        return leases[number % len(leases)]
+
+    def choice_of(self, lease: str) -> int:
+        """What picks this running lease."""
+        return 4 * sorted(self.model.leases).index(lease) + 1
 
     def meeting_of(self, lease: str, choice: int) -> int:
         """The lease's own meeting, or sometimes one more."""
@@ -130,10 +137,10 @@ class Pools(RuleBasedStateMachine):
 
         self.do(step)
 
-    @rule(lesson=lessons, wait=waits, ahead=head_starts)
-    def claim_for_its_teacher(self, lesson: str, wait: int, ahead: int) -> None:
-        """Without quota and always by the same owner, so that pools fill up."""
-        self.claim(lesson, teacher(lesson), 100, wait, ahead)
+    @rule(lesson=lessons, quota=st.sampled_from((1, 2, 100)), wait=waits, ahead=head_starts)
+    def claim_for_its_teacher(self, lesson: str, quota: int, wait: int, ahead: int) -> None:
+        """Always by the same owner, so that lessons are found again and owners come to their quota."""
+        self.claim(lesson, teacher(lesson), quota, wait, ahead)
 
     def told(self, result: ClaimResult) -> tuple[object, str]:
         if result.ticket:
@@ -286,6 +293,30 @@ class Pools(RuleBasedStateMachine):
 
         self.do(step)
 
+    @rule(lesson=lessons, uuid=uuids, begins=st.booleans())
+    def lesson_takes_its_course(self, lesson: str, uuid: str, begins: bool) -> None:
+        """What mostly happens; left to chance few leases would get far."""
+        self.claim(lesson, teacher(lesson), 100, 0, 0)
+        lease = next((lease.id for lease in self.model.leases.values() if lease.lesson == lesson), None)
+        if lease:
+            self.begin_creating(self.choice_of(lease), "one")
+            self.made_ready(self.choice_of(lease), 1, uuid)
+            if begins:
+                self.went_live(self.choice_of(lease), 1, uuid, 1, True)
+
+    @rule(rush=st.lists(lessons, min_size=4, unique=True))
+    def workers_are_down_in_a_rush(self, rush: list[str]) -> None:
+        """More claims lapse together than one claim clears away."""
+        for lesson in rush:
+            self.claim(lesson, teacher(lesson), 100, 0, 0)
+        self.pass_ms(4 * LEAP_MS)
+        self.claim(rush[-1], teacher(rush[-1]), 100, 0, 0)
+
+    @rule()
+    def all_deadlines_pass(self) -> None:
+        self.pass_ms(31 * LEAP_MS)
+        self.reap(200)
+
     @rule(batch=st.sampled_from((1, 2, 200)))
     def reap(self, batch: int) -> None:
         def step() -> None:
@@ -307,16 +338,16 @@ class Pools(RuleBasedStateMachine):
     @rule(id=hosts, capacity=capacities)
     def add(self, id: str, capacity: int) -> None:
         def step() -> None:
-            result = self.broker.run(self.pool.add_account(factories.account(id, capacity)))
-            assert result.change == self.model.add_account(id, capacity)
+            self.changed(
+                id, self.pool.add_account(factories.account(id, capacity)), self.model.add_account(id, capacity)
+            )
 
         self.do(step)
 
     @rule(id=hosts, capacity=capacities)
     def resize(self, id: str, capacity: int) -> None:
         def step() -> None:
-            result = self.broker.run(self.pool.resize_account(id, capacity))
-            assert result.change == self.model.resize_account(id, capacity)
+            self.changed(id, self.pool.resize_account(id, capacity), self.model.resize_account(id, capacity))
 
         self.do(step)
 
@@ -329,25 +360,30 @@ class Pools(RuleBasedStateMachine):
         def step() -> None:
             after_ms = leaps * LEAP_MS + LEAP_MS // 2 if leaps else 0
             until_ms = factories.now_ms(self.redis) + after_ms if leaps else 0
-            result = self.broker.run(self.pool.park_account(id, state, "trouble", until_ms=until_ms))
-            assert result.change == self.model.set_state(id, state, self.model.now + after_ms if leaps else 0)
+            until = self.model.now + after_ms if leaps else 0
+            operation = self.pool.park_account(id, state, "trouble", until_ms=until_ms)
+            self.changed(id, operation, self.model.set_state(id, state, until))
 
         self.do(step)
 
     @rule(id=hosts)
     def unpark(self, id: str) -> None:
         def step() -> None:
-            assert self.broker.run(self.pool.unpark_account(id)).change == self.model.set_state(id, AccountState.ACTIVE)
+            self.changed(id, self.pool.unpark_account(id), self.model.set_state(id, AccountState.ACTIVE))
 
         self.do(step)
 
     @rule(id=hosts)
     def remove(self, id: str) -> None:
         def step() -> None:
-            result = self.broker.run(self.pool.remove_account(id))
-            assert result.change == self.model.set_state(id, AccountState.REMOVING)
+            self.changed(id, self.pool.remove_account(id), self.model.set_state(id, AccountState.REMOVING))
 
         self.do(step)
+
+    def changed(self, id: str, operation: Operation[AccountChange], wanted: Change) -> None:
+        result = self.broker.run(operation)
+        host = self.model.hosts.get(id)
+        assert (result.change, result.leases) == (wanted, len(host.leases) if host else 0)
 
     # Whatever else may happen
 
@@ -451,7 +487,8 @@ def assert_same(lease: HeldLease, fields: dict[str, str] | object) -> None:
 
 
 def test_scripts_do_what_the_model_does_in_any_order(redis: redis_py.Redis) -> None:
-    with patch.object(operations, "CLAIM_STALL_S", STALL_MS / 1000):
+    constants = {"CLAIM_STALL_S": STALL_MS / 1000, "EXPIRE_BATCH": EXPIRE_BATCH, "MOST_MOVES": MOST_MOVES}
+    with patch.dict(vars(operations), constants):
         run_state_machine_as_test(
             lambda: Pools(redis),  # type: ignore[arg-type]  # any factory of a machine will do
             settings=settings(
