@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench lint types format clean
+.PHONY: help venv demo chaos test bench lint types format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## run everything on this machine: private Redis, fake Zoom, API, workers (ARGS="--once --lessons 50")
 	@$(BIN)/zoompool demo $(ARGS)
 
+chaos: $(READY) ## kill, freeze and cut off everything while lessons go on, and count what is lost (ARGS="--seed 7")
+	@$(BIN)/zoompool chaos $(ARGS)
+
 test: $(READY) ## run the tests on a private Redis that they start themselves
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(ARGS)
 
 bench: $(READY) ## measure everything beside its limit or peer (ARGS="burst memory"; needs PostgreSQL and redis-tools)
 	@$(BIN)/python -c 'import psycopg' 2>/dev/null \
