@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api import errors, openapi, requests
-from api.routes import health, lessons, pages, webhook
+from api.routes import credentials, following, health, lessons, pages, pools, queue, registry, teachers, webhook
 from api.services import make_services, running
 from broker import logs
 from broker.settings import Settings, load_settings
@@ -46,7 +46,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     requests.install(app, services)
-    for routes in (lessons, webhook, health, pages):
+    # Zoom's webhook first: routes are tried in order, and most requests are for that one.
+    for routes in (webhook, lessons, registry, teachers, credentials, pools, health, pages, following, queue):
         app.include_router(routes.router)
     pages.mount_static(app)
     return app

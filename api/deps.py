@@ -19,7 +19,7 @@ from api.metrics import Metrics
 from api.services import Services
 from broker.client import AsyncBroker
 from broker.events import EventHub
-from broker.models import NAME
+from broker.models import ACCOUNT, NAME
 from broker.secrets import SecretBox
 from broker.settings import Settings
 
@@ -115,3 +115,7 @@ PATTERN = f"^{NAME.pattern}$"
 LessonId = Annotated[str, Path(pattern=PATTERN, description="The lesson's id in the web app.", examples=["4711"])]
 PoolName = Annotated[str, Path(pattern=PATTERN, description="The pool's name.", examples=["default"])]
 TeacherId = Annotated[str, Path(pattern=PATTERN, description="The teacher's id in the web app.", examples=["17"])]
+AccountId = Annotated[
+    str, Path(pattern=f"^{ACCOUNT.pattern}$", description="The account's id in the pool.", examples=["host-01"])
+]
+CredentialName = Annotated[str, Path(pattern=PATTERN, description="The credential's name.", examples=["default"])]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +13,7 @@ import structlog
 
 from api.errors import Problem
 from api.jobs import Jobs
+from api.line import Line, Place
 from api.messages import PROBLEMS
 from api.metrics import Metrics
 from api.schemas import ActiveLesson, LessonProgress, LessonState, LessonStatus, StartedLesson
@@ -18,8 +21,8 @@ from broker.client import AsyncBroker
 from broker.errors import SecretUnreadable
 from broker.events import EventHub, Watch
 from broker.jobs import CREATE_MEETING, END_MEETING, RECONCILE, REFRESH_START_URL, JobSpec, once_per
-from broker.models import ClaimResult, Found, Granted, Lease, Outcome, Phase, ReleaseReason
-from broker.operations import Pool
+from broker.models import ClaimResult, Found, Granted, Lease, Outcome, Phase, Priority, ReleaseReason, Ticket
+from broker.operations import Operation, Pool
 from broker.secrets import SecretBox
 
 log = structlog.get_logger(__name__)
@@ -31,6 +34,8 @@ LINK_FRESH_S = 100 * 60
 LINK_USABLE_S = 118 * 60
 """If the replacement does not come in time, the old one is handed out up to this age."""
 MOST_RETRY_AFTER_S = 60
+OWN_DOING = frozenset({"lease.claimed", "lease.creating", "ticket.queued"})
+"""Events that tell a start nothing: it caused them itself, or waits for what comes after them."""
 
 _STATUS = {
     Phase.CLAIMED: LessonStatus.STARTING,
@@ -50,6 +55,9 @@ class Start:
     topic: str = ""
     duration_min: int = 60
     pool: str = ""
+    priority: Priority = Priority.QUICK
+    queue: bool = False
+    """Whether it may wait in line when no host is free."""
 
 
 class Deadline:
@@ -72,6 +80,7 @@ class Lessons:
     jobs: Jobs
     box: SecretBox
     metrics: Metrics
+    line: Line
 
     async def start(self, wanted: Start, wait_s: float) -> StartedLesson | LessonProgress:
         """Start a lesson, or find the meeting that it has; after `wait_s` say how far it is.
@@ -79,20 +88,55 @@ class Lessons:
         Raises:
             Problem: it cannot be started, and why.
         """
+        try:
+            async with contextlib.aclosing(self.steps(wanted, wait_s)) as steps:
+                async for step in steps:
+                    last = step
+        except asyncio.CancelledError:
+            if wanted.queue:
+                # The caller hung up. A lease, once granted, runs its course; a place in line is the next one's.
+                self.line.leave(self.broker.pool(wanted.pool), wanted.lesson, wanted.owner)
+            raise
+        return last
+
+    async def steps(
+        self, wanted: Start, wait_s: float, tell_s: float = math.inf
+    ) -> AsyncGenerator[StartedLesson | LessonProgress, None]:
+        """Start a lesson like `start` does, and say how far it is on the way; the last step is the result.
+
+        Args:
+            wanted: the start.
+            wait_s: after that it goes on by itself.
+            tell_s: how often to say its place in line, where nothing else happens.
+
+        Raises:
+            Problem: it cannot be started, and why.
+        """
         pool = self.broker.pool(wanted.pool)
         deadline = Deadline(wait_s)
         # Watched before it is claimed, or what happens in between would wake nobody.
-        async with self.hub.watch(pool.name, wanted.lesson) as watch:
+        async with self.hub.watch(pool.name, wanted.lesson, unheard=OWN_DOING) as watch:
             while True:
                 # Shielded: a caller who hangs up in between must not leave a lease without its job.
-                claim = await asyncio.shield(self._claim(pool, wanted))
+                claim = await asyncio.shield(self._claim(pool, wanted, deadline.left_s))
+                if claim.ticket is not None:
+                    yield in_line(claim.ticket)
+                    if deadline.left_s <= 0:
+                        return
+                    with self._stand(pool, wanted, claim.ticket, watch, deadline) as place:
+                        # Claims once more when the time is over: that keeps the place until the caller comes back.
+                        while not await watch.news(min(tell_s, deadline.left_s)) and deadline.left_s > 0:
+                            yield in_line(place.ticket)
+                    continue
                 if claim.lease is None:
                     raise refused(claim)
+                yield progress(claim.lease)
                 found = await self._look(watch, pool, claim.lease, deadline, self._can_begin)
                 lease = found.lease
                 if lease is not None and lease.owner == wanted.owner:
                     # Perhaps on another host than the one claimed: a lease moves when its host is at fault.
-                    return self._started(lease) or progress(lease)
+                    yield self._started(lease) or progress(lease)
+                    return
                 if found.outcome is not None and found.outcome.released_ms >= claim.now_ms:
                     raise_failure(found.outcome)
                 # The lease is gone for another reason: it lapsed, or it was the suspect one of an earlier meeting and
@@ -100,16 +144,33 @@ class Lessons:
                 if deadline.left_s <= 0:
                     raise Problem("start_lapsed", headers={"Retry-After": "1"})
 
-    async def _claim(self, pool: Pool, wanted: Start) -> ClaimResult:
+    @contextlib.contextmanager
+    def _stand(self, pool: Pool, wanted: Start, ticket: Ticket, watch: Watch, deadline: Deadline) -> Iterator[Place]:
+        """Have a place in line kept, for as long as this block lasts."""
+        keep = self._claim_operation(pool, wanted, deadline.left_s)
+        with self.metrics.waiters.track_inprogress(), self.line.stand(pool, ticket, watch, keep) as place:
+            yield place
+
+    def _claim_operation(self, pool: Pool, wanted: Start, left_s: float) -> Operation[ClaimResult]:
+        # A place outlives the answer, so that the caller can come back to it.
+        wait_s = left_s + self.broker.settings.ticket_ttl_s
+        return pool.claim(
+            wanted.lesson,
+            wanted.owner,
+            topic=wanted.topic,
+            duration_min=wanted.duration_min,
+            wait_s=wait_s if wanted.queue else 0,
+            priority=wanted.priority,
+        )
+
+    async def _claim(self, pool: Pool, wanted: Start, left_s: float) -> ClaimResult:
         """Claim, and see that somebody works on what the lesson needs next.
 
         If the job cannot be enqueued, the lease stays: the caller gets 503 and asks again, which enqueues it; and if
         nobody asks again, the reaper finds the lease without an attempt and enqueues it. Giving the lease back here
         would be one more call to a Redis that just failed, and could take it from a second start of the same lesson.
         """
-        claim = await self.broker.run(
-            pool.claim(wanted.lesson, wanted.owner, topic=wanted.topic, duration_min=wanted.duration_min)
-        )
+        claim = await self.broker.run(self._claim_operation(pool, wanted, max(left_s, 0)))
         lease = claim.lease
         if lease is None:
             return claim
@@ -188,6 +249,10 @@ class Lessons:
             found = await self._look(watch, pool, lease, deadline, lambda now: now.id != lease.id)
         return found.lease is None or found.lease.id != lease.id
 
+    async def give_up(self, ticket: Ticket) -> None:
+        """Take a lesson out of the line."""
+        await self.broker.run(self.broker.pool(ticket.pool).cancel(ticket.lesson, ticket.owner))
+
     async def find(self, lesson: str, pool: str = "") -> Found:
         """What is known of a lesson in a pool."""
         return await self.broker.run(self.broker.pool(pool).find_lesson(lesson))
@@ -205,6 +270,14 @@ class Lessons:
             since=moment(lease.since_ms),
             expires_at=moment(lease.deadline_ms),
         )
+
+    def seen(self, found: Found, user: str) -> LessonState | None:
+        """What is known of a lesson as `user` may see it; the start link is for its owner alone."""
+        if found.lease is not None:
+            return self.state(found.lease, with_start_url=found.lease.owner == user)
+        if found.ticket is not None:
+            return waiting(found.ticket)
+        return ended(found.outcome) if found.outcome is not None else None
 
     async def active(self, owner: str, pool: str = "") -> list[ActiveLesson]:
         """The lessons for which this owner holds hosts, oldest first."""
@@ -228,6 +301,34 @@ def progress(lease: Lease) -> LessonProgress:
     return LessonProgress(lesson_id=lease.lesson, status=_STATUS[lease.phase], expires_at=moment(lease.deadline_ms))
 
 
+def in_line(ticket: Ticket) -> LessonProgress:
+    """A lesson that waits for a host."""
+    return LessonProgress(
+        lesson_id=ticket.lesson,
+        status=LessonStatus.QUEUED,
+        position=ticket.position,
+        estimate_s=seconds(ticket.estimate_ms),
+        expires_at=at(ticket.until_ms),
+    )
+
+
+def seconds(ms: int | None) -> int | None:
+    """Milliseconds as whole seconds, for people: 0 is said by nobody who still waits."""
+    return None if ms is None else max(1, math.ceil(ms / 1000))
+
+
+def waiting(ticket: Ticket) -> LessonState:
+    """The same, for whoever looks at the lesson."""
+    return LessonState(
+        lesson_id=ticket.lesson,
+        status=LessonStatus.QUEUED,
+        position=ticket.position,
+        estimate_s=seconds(ticket.estimate_ms),
+        since=at(ticket.asked_ms),
+        expires_at=at(ticket.until_ms),
+    )
+
+
 def ended(outcome: Outcome) -> LessonState:
     """A lesson that is over."""
     failed = outcome.reason in (ReleaseReason.FAILED, ReleaseReason.LAPSED)
@@ -245,8 +346,12 @@ def refused(claim: ClaimResult) -> Problem:
     """Why a claim was not granted."""
     match claim.outcome:
         case Granted.BUSY:
-            seconds = (claim.free_at_ms - claim.now_ms) // 1000 if claim.free_at_ms else 1
-            return Problem("pool_exhausted", headers={"Retry-After": str(min(max(seconds, 1), MOST_RETRY_AFTER_S))})
+            free_in_s = (claim.free_at_ms - claim.now_ms) // 1000 if claim.free_at_ms else 1
+            return Problem("pool_exhausted", headers={"Retry-After": str(min(max(free_in_s, 1), MOST_RETRY_AFTER_S))})
+        case Granted.QUEUE_FULL:
+            estimate_s = seconds(claim.estimate_ms) or MOST_RETRY_AFTER_S
+            headers = {"Retry-After": str(min(estimate_s, MOST_RETRY_AFTER_S))}
+            return Problem("queue_full", headers=headers, waiting=claim.waiting)
         case Granted.QUOTA:
             return Problem("owner_quota")
         case Granted.HELD_BY_OTHER:

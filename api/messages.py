@@ -41,8 +41,21 @@ PROBLEMS: dict[str, Text] = {
     # Lessons
     "lesson_unknown": Text(404, "Урок не найден", "This lesson is not known"),
     "lesson_of_another_teacher": Text(403, "Это урок другого учителя", "This lesson belongs to another teacher"),
+    "subscription_expired": Text(403, "Подписка истекла", "The subscription has expired"),
+    "zoom_credentials_missing": Text(
+        400, "Добавьте в профиль данные своего Zoom-приложения", "Add your own Zoom app to your profile first"
+    ),
     "owner_quota": Text(409, "У вас уже идёт слишком много уроков", "You have too many lessons running already"),
     "pool_exhausted": Text(503, "Все Zoom аккаунты заняты", "All Zoom accounts are busy"),
+    "queue_full": Text(
+        503, "Все Zoom аккаунты заняты, и очередь переполнена", "All Zoom accounts are busy, and the queue is full"
+    ),
+    "overloaded": Text(
+        503,
+        "Сейчас начинается слишком много уроков, попробуйте чуть позже",
+        "Too many lessons start at this moment; try again soon",
+    ),
+    "too_many_requests": Text(429, "Слишком частые запросы, подождите немного", "Too many requests; wait a little"),
     "pool_empty": Text(503, "В пуле нет ни одного Zoom аккаунта", "The pool has no Zoom account"),
     "start_lapsed": Text(
         503, "Не удалось начать урок вовремя, попробуйте ещё раз", "The start took too long; try again"
@@ -117,6 +130,24 @@ PROBLEMS: dict[str, Text] = {
     # Webhooks
     "bad_signature": Text(401, "Неверная подпись", "The signature is not Zoom's"),
     "bad_webhook": Text(400, "Это не вебхук Zoom", "This is not a webhook of Zoom's"),
+    # Administration
+    "unknown_teacher": Text(404, "Такой учитель не зарегистрирован", "No such teacher is registered"),
+    "unknown_credential": Text(404, "Такие данные Zoom не зарегистрированы", "No such credential is registered"),
+    "unknown_pool": Text(404, "Такого пула нет", "There is no such pool"),
+    "unknown_account": Text(404, "Такого аккаунта в пуле нет", "The pool has no such account"),
+    "unknown_lease": Text(404, "Такой брони нет, или она уже завершена", "There is no such lease, or it is over"),
+    "secret_missing": Text(422, "Укажите client_secret", "Give the client_secret"),
+    "import_refused": Text(
+        422, "В списке есть ошибки, ничего не добавлено", "The list has mistakes; none of it was added"
+    ),
+    "credential_in_use": Text(
+        409, "Этими учётными данными пользуются аккаунты", "Accounts use this credential; give them another first"
+    ),
+    "meeting_may_exist": Text(
+        409,
+        "В Zoom может идти встреча; завершите урок или повторите с force",
+        "A meeting may exist at Zoom; end the lesson, or repeat with force",
+    ),
     # Our own troubles
     "broker_unavailable": Text(
         503, "Сервис временно недоступен, попробуйте ещё раз", "The service is unavailable for a moment; try again"

@@ -18,6 +18,7 @@ from api.messages import PROBLEMS
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+ANSWERS = frozenset({"ready", "accepted", "queued", "hung_up"})
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30)
 """Buckets: a webhook takes milliseconds, a start about as long as Zoom, and none longer than the longest wait."""
 
@@ -36,7 +37,7 @@ class Metrics:
         )
         self._starts = Counter(
             "zoompool_starts",
-            "Starts of lessons by outcome: ready, accepted (202) or a code",
+            "Starts of lessons by outcome: ready, accepted or queued (202), hung_up, or a code",
             ["outcome"],
             registry=self._registry,
         )
@@ -56,8 +57,8 @@ class Metrics:
         self._requests.labels(route or "unmatched", known, str(status)).observe(seconds)
 
     def start(self, outcome: str) -> None:
-        """Count a start: `ready`, `accepted`, or the code of the problem."""
-        self._starts.labels(outcome if outcome in {"ready", "accepted", *PROBLEMS} else "start_failed").inc()
+        """Count a start: `ready`, `accepted`, `queued`, `hung_up`, or the code of the problem."""
+        self._starts.labels(outcome if outcome in {*ANSWERS, *PROBLEMS} else "start_failed").inc()
 
     def webhook(self, result: str) -> None:
         """Count a webhook: enqueued, duplicate, ignored, validation, or the code of the problem."""

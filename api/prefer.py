@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -29,10 +29,14 @@ class Wait:
     Attributes:
         seconds: what it came to, within our bounds.
         applied: what `Preference-Applied` says; empty where nothing was asked for.
+        patient: whether the caller said that the result may come later; None if they said nothing.
+        request: of the caller, who may hang up.
     """
 
     seconds: float
     applied: str = ""
+    patient: bool | None = None
+    request: Request | None = field(default=None, repr=False, compare=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -61,11 +65,13 @@ def chosen_wait(lines: Iterable[str], default_s: float, most_s: float) -> Wait:
     """
     asked = preferences(lines)
     applied = ["respond-async"] if "respond-async" in asked else []
+    patient = True if applied else None
     seconds = 0.0 if applied else default_s
     if _SECONDS.fullmatch(asked.get("wait", "")):
         seconds = float(asked["wait"])
+        patient = patient or seconds > 0
         applied.append(f"wait={min(seconds, most_s):g}")
-    return Wait(min(seconds, most_s), ", ".join(applied))
+    return Wait(min(seconds, most_s), ", ".join(applied), patient)
 
 
 async def _wait(
@@ -79,7 +85,8 @@ async def _wait(
     ] = "",
 ) -> Wait:
     # `prefer` is for the OpenAPI document, which has no word for a header that may come on several lines.
-    return chosen_wait(request.headers.getlist("prefer"), settings.wait_default_s, settings.wait_max_s)
+    wait = chosen_wait(request.headers.getlist("prefer"), settings.wait_default_s, settings.wait_max_s)
+    return replace(wait, request=request)
 
 
 WaitDep = Annotated[Wait, Depends(_wait)]

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
+from api.hang_up import HUNG_UP
 from api.services import Services
 
 log = structlog.get_logger(__name__)
@@ -24,10 +25,8 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = "X-Request-ID"
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """An id from outside that may go into logs and headers as it is; another is replaced."""
-HUNG_UP = 499
-"""What log and metrics say of a request that was given up before it had an answer; nginx's word for it."""
-QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Machines ask for these every few seconds; they are logged only when something is wrong."""
+QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/schedule/api/zoom/webhook/"})
+"""Machines ask for these all the time; they are counted, and logged only when something is wrong."""
 
 
 class Requests:

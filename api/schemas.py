@@ -31,6 +31,8 @@ class ProblemBody(BaseModel):
 class LessonStatus(StrEnum):
     """How far a lesson is."""
 
+    PLANNED = "planned"
+    """It is registered, and no start of it is known."""
     QUEUED = "queued"
     """Waits for a host; `position` says where in line."""
     STARTING = "starting"
@@ -50,6 +52,12 @@ Topic = Annotated[str, Field(max_length=200, description="The meeting's title at
 Minutes = Annotated[int, Field(ge=1, le=24 * 60, description="Planned duration in minutes.", examples=[45])]
 Owner = Annotated[
     str, Field(max_length=128, description="For whom `service` and `ops` start it; teachers are their own.")
+]
+
+
+Position = Annotated[int | None, Field(description="With `queued`: the place in line, from 1.", examples=[3])]
+Estimate = Annotated[
+    int | None, Field(description="With `queued`: seconds until its turn at the pace of late, if known.", examples=[40])
 ]
 
 
@@ -103,8 +111,11 @@ class LessonProgress(BaseModel):
 
     lesson_id: str
     status: LessonStatus
-    position: int | None = Field(default=None, description="With `queued`: the place in line, from 1.")
-    expires_at: datetime | None = None
+    position: Position = None
+    estimate_s: Estimate = None
+    expires_at: datetime | None = Field(
+        default=None, description="With `queued`: when the place is lost unless the start is repeated."
+    )
 
 
 class LessonState(BaseModel):
@@ -112,7 +123,8 @@ class LessonState(BaseModel):
 
     lesson_id: str
     status: LessonStatus
-    position: int | None = Field(default=None, description="With `queued`: the place in line, from 1.")
+    position: Position = None
+    estimate_s: Estimate = None
     zoom_start_url: str | None = None
     zoom_join_url: str | None = None
     zoom_meeting_id: int | None = None

@@ -12,6 +12,7 @@ import redis.asyncio
 from api.auth import Authenticator
 from api.jobs import Jobs
 from api.lessons import Lessons
+from api.line import Line
 from api.metrics import Metrics
 from broker.client import AsyncBroker
 from broker.events import BLOCK_S, EventHub
@@ -49,7 +50,7 @@ def make_services(settings: Settings) -> Services:
     broker = AsyncBroker(commands, settings)
     listener = connect_async(settings, blocking_s=BLOCK_S)
     hub = EventHub(listener, commands)
-    jobs = Jobs(connect(settings, decode_responses=False))
+    jobs = Jobs(commands, connect(settings, decode_responses=False))
     metrics = Metrics()
     return Services(
         settings=settings,
@@ -57,7 +58,7 @@ def make_services(settings: Settings) -> Services:
         box=box,
         jobs=jobs,
         hub=hub,
-        lessons=Lessons(broker, hub, jobs, box, metrics),
+        lessons=Lessons(broker, hub, jobs, box, metrics, Line(broker)),
         authenticator=Authenticator(settings),
         metrics=metrics,
         listener=listener,
@@ -67,17 +68,21 @@ def make_services(settings: Settings) -> Services:
 @contextlib.asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
     """Listen to the pools' events as long as the service runs, and close every connection in the end."""
-    listening = asyncio.create_task(services.hub.run(), name="event listener")
+    tasks = {
+        asyncio.create_task(services.hub.run(), name="event listener"),
+        asyncio.create_task(services.lessons.line.run(), name="places in line"),
+    }
     try:
         yield
     finally:
-        while not listening.done():
+        while tasks:
             # Again if need be: a cancellation that meets redis-py in the middle of connecting gets lost there.
-            listening.cancel()
-            await asyncio.wait({listening}, timeout=STOP_AGAIN_S)
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=STOP_AGAIN_S)
         await services.hub.aclose()
         await services.listener.aclose()
         await services.authenticator.aclose()
+        await services.jobs.aclose()
         await services.broker.redis.aclose()
-        services.jobs.close()
         services.metrics.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -10,10 +11,12 @@ from pydantic import BaseModel
 
 from api.admission import admit
 from api.auth import Caller
-from api.errors import translate
+from api.errors import Problem, translate
+from api.gate import let_in
+from api.hang_up import HUNG_UP, HungUp, unless_hung_up
 from api.openapi import problems
 from api.prefer import Wait
-from api.schemas import LessonProgress, StartBody, StartedLesson
+from api.schemas import LessonProgress, LessonStatus, StartBody, StartedLesson
 from api.services import Services
 
 AGAIN_S = 1
@@ -35,8 +38,12 @@ def accepted(model: type[BaseModel]) -> dict[str, Any]:
 _REFUSALS = (
     "owner_missing",
     "lesson_of_another_teacher",
+    "subscription_expired",
     "owner_quota",
     "pool_exhausted",
+    "queue_full",
+    "overloaded",
+    "too_many_requests",
     "pool_empty",
     "start_lapsed",
 )
@@ -65,23 +72,64 @@ def start_responses(*more: str) -> dict[int | str, dict[str, Any]]:
     return {202: accepted(LessonProgress), **problems(*_REFUSALS, *_FAILURES, *more)}
 
 
-async def begin(services: Services, who: Caller, lesson: str, body: StartBody, wait: Wait, pool: str = "") -> Response:
+def refusals(*more: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may be refused for the reasons of a start, but answers before it has failed."""
+    return problems(*_REFUSALS, *more)
+
+
+async def begin(
+    services: Services, who: Caller, lesson: str, body: StartBody, wait: Wait, *, personal: bool = False
+) -> Response:
     """Start a lesson and answer: 200 with its links, or 202.
+
+    Args:
+        services: the service's means.
+        who: asks for it.
+        lesson: which.
+        body: the request's.
+        wait: how long the answer may take.
+        personal: on the teacher's own Zoom account.
 
     Raises:
         Problem: it cannot be started, and why.
     """
     try:
-        wanted = await admit(services, who, lesson, body, pool)
-        result = await services.lessons.start(wanted, wait.seconds)
+        result = await _start(services, who, lesson, body, wait, personal=personal)
+    except HungUp:
+        services.metrics.start("hung_up")
+        return Response(status_code=HUNG_UP)
     except Exception as error:
         services.metrics.start(translate(error).code)
         raise
     if isinstance(result, StartedLesson):
         services.metrics.start("ready")
         return json_answer(result, HTTPStatus.OK, wait.headers)
-    services.metrics.start("accepted")
+    services.metrics.start("queued" if result.status is LessonStatus.QUEUED else "accepted")
     return json_answer(result, HTTPStatus.ACCEPTED, wait.headers | look_at(lesson))
+
+
+async def _start(
+    services: Services, who: Caller, lesson: str, body: StartBody, wait: Wait, *, personal: bool
+) -> StartedLesson | LessonProgress:
+    again = personal
+    while True:
+        admitted = await admit(services, who, lesson, body, personal=personal)
+        wanted = replace(admitted, queue=may_queue(services, wait))
+        await let_in(services, wanted, wait.seconds)
+        try:
+            return await unless_hung_up(wait.request, services.lessons.start(wanted, wait.seconds))
+        except Problem as problem:
+            # A teacher's own pool may be closed between being opened and being claimed from; not twice in a row.
+            if problem.code != "pool_empty" or not again:
+                raise
+            again = False
+
+
+def may_queue(services: Services, wait: Wait) -> bool:
+    """Whether this caller stands in line when no host is free, rather than being refused."""
+    if wait.patient is None:
+        return services.settings.queue_starts == "always"
+    return wait.patient and services.settings.queue_starts != "never"
 
 
 def look_at(lesson: str) -> dict[str, str]:

@@ -7,6 +7,8 @@ values in `broker.models`. Zoom's own failures have their own branch in `broker.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ZoomPoolError(Exception):
     """Root of all errors raised by this project.
@@ -99,6 +101,57 @@ class UnknownCredential(ZoomPoolError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"credential {name!r} is not registered; add it with 'zoompool credentials add {name}'")
+
+
+class CredentialInUse(ZoomPoolError):
+    """Accounts would be left without a way to Zoom.
+
+    Attributes:
+        users: those accounts, as `pool/account`.
+    """
+
+    code = "credential_in_use"
+
+    def __init__(self, name: str, users: Sequence[str]) -> None:
+        self.users = tuple(users)
+        some = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+        super().__init__(
+            f"credential {name!r} is used by {some}; give them another with 'zoompool accounts add', "
+            "or repeat 'zoompool credentials remove' with --force"
+        )
+
+
+class UnknownTeacher(ZoomPoolError):
+    """No teacher of that id is registered."""
+
+    code = "unknown_teacher"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"teacher {id!r} is not registered; the web app does that with PUT /api/teachers/{id}/")
+
+
+class UnknownLesson(ZoomPoolError):
+    """No lesson of that id is registered."""
+
+    code = "lesson_unknown"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"lesson {id!r} is not registered; PUT /api/schedule/lessons/{id}/ does that")
+
+
+class ImportRefused(ZoomPoolError):
+    """A list of accounts has mistakes; none of it was imported.
+
+    Attributes:
+        mistakes: one sentence each, with the line that it is about.
+    """
+
+    code = "import_refused"
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        more = f", and {len(mistakes) - 5} more mistakes" if len(mistakes) > 5 else ""
+        super().__init__(f"nothing was imported: {'; '.join(mistakes[:5])}{more}")
 
 
 class SecretUnreadable(ZoomPoolError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import redis.asyncio
@@ -33,9 +33,14 @@ PAGE = 500
 
 
 class Watch:
-    """Somebody who waits for news of one lesson."""
+    """Somebody who waits for news of one lesson.
 
-    def __init__(self) -> None:
+    Args:
+        unheard: types of events that are no news for him.
+    """
+
+    def __init__(self, unheard: Collection[str] = ()) -> None:
+        self.unheard = unheard
         self._news = asyncio.Event()
 
     def wake(self) -> None:
@@ -73,13 +78,18 @@ class EventHub:
         self.connected = False
 
     @contextlib.asynccontextmanager
-    async def watch(self, pool: str, lesson: str) -> AsyncIterator[Watch]:
+    async def watch(self, pool: str, lesson: str, *, unheard: Collection[str] = ()) -> AsyncIterator[Watch]:
         """Watch a lesson from now on: whatever happens to it after this returns wakes the watch.
+
+        Args:
+            pool: where the lesson is.
+            lesson: its id.
+            unheard: types of events that are no news for the caller.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
         """
-        watch = Watch()
+        watch = Watch(unheard)
         self._watched[pool] += 1
         self._watches[pool, lesson].add(watch)
         try:
@@ -144,8 +154,11 @@ class EventHub:
                     log.error("an event cannot be read", pool=pool, entry=id, error=str(error))
                     continue
                 # A slot came free, perhaps: those who are next in line are named, and nobody else is woken.
-                for lesson in (event.lesson, *event.fields.get("wake", "").split()):
+                for lesson in event.fields.get("wake", "").split():
                     for watch in self._watches.get((pool, lesson), ()):
+                        watch.wake()
+                for watch in self._watches.get((pool, event.lesson), ()):
+                    if event.type not in watch.unheard:
                         watch.wake()
             if pool in self._positions:
                 self._positions[pool] = entries[-1][0]

@@ -159,6 +159,7 @@ def _check_leases(snapshot: Snapshot) -> Iterator[Violation]:
         try:
             id, phase = LeaseId.parse(fields["lease"]), Phase(fields["phase"])
             hold_until_ms, lesson, owner = int(fields["hold_until_ms"]), fields["lesson"], fields["owner"]
+            int(fields["granted_ms"]), int(fields["since_ms"])
         except (KeyError, ValueError, InvalidName) as error:
             yield Violation(key, f"{key} cannot be read: {type(error).__name__} {error}")
             continue
@@ -276,6 +277,7 @@ def _check_reservations(snapshot: Snapshot) -> Iterator[Violation]:
             continue
         try:
             from_ms, end_ms, lapse_ms = (int(fields[name]) for name in ("from_ms", "end_ms", "lapse_ms"))
+            int(fields["start_ms"])
         except (KeyError, ValueError) as error:
             yield Violation(key, f"{key} cannot be read: {type(error).__name__} {error}")
             continue

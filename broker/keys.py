@@ -217,6 +217,11 @@ def webhook_secrets(account_digest: str) -> str:
 RETIRING = f"{ROOT}:pools:retiring"
 """SET of personal pools that are being taken out of `POOLS`, no TTL. Empty unless somebody was killed doing it."""
 
+def personal_lesson(lesson: str) -> str:
+    """STRING, TTL `max_hold` and `outcome_ttl`: the personal pool in which this lesson was started last."""
+    return f"{ROOT}:personal:{check_name('lesson', lesson)}"
+
+
 TEACHERS = f"{ROOT}:teachers"
 """ZSET of teacher ids, all with score 0, which makes it an ordered set; no TTL."""
 
@@ -231,7 +236,7 @@ LESSONS = f"{ROOT}:lessons"
 
 
 def lesson(id: str) -> str:
-    """HASH, TTL `lesson_keep_days` after it: teacher, title, group, starts_ms, duration_min, created_ms, personal."""
+    """HASH, TTL `lesson_keep_days` after it: teacher, title, group, starts_ms, duration_min, created_ms."""
     return f"{ROOT}:lesson:{check_name('lesson', id)}"
 
 

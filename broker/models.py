@@ -22,6 +22,7 @@ MAX_POOL_NAME = 100
 ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 LEASE_ID = re.compile(r"(?P<account>[A-Za-z0-9][A-Za-z0-9._@-]{0,99})#(?P<index>\d{1,2})@(?P<fence>\d{1,16})")
 MAX_CAPACITY = 10
+NO_SECRET = SecretStr("")
 
 
 class Phase(StrEnum):
@@ -446,7 +447,7 @@ class Credential:
     account_id: str
     client_id: str
     client_secret: SecretStr
-    webhook_secret: SecretStr = SecretStr("")
+    webhook_secret: SecretStr = NO_SECRET
     """The app's own secret token for webhooks; empty: its webhooks are signed with the service's, or there are none."""
 
 

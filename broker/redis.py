@@ -17,6 +17,9 @@ from broker.settings import Settings
 
 RETRIES = 1
 RETRY_PAUSE_S = 0.05
+TURN_S = 30.0
+"""The longest wait for one of the process's own connections. It says nothing about Redis: two thousand requests that
+arrive at once share fifty connections, and the last of them has to wait for its turn."""
 
 
 def connect(settings: Settings, *, decode_responses: bool = True) -> redis.Redis:
@@ -45,7 +48,7 @@ def connect_async(settings: Settings, *, blocking_s: float = 0) -> redis.asyncio
     pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=settings.redis_max_connections,
-        timeout=settings.redis_timeout_s,
+        timeout=TURN_S,
         socket_timeout=settings.redis_timeout_s + blocking_s,
         socket_connect_timeout=settings.redis_timeout_s,
         retry=AsyncRetry(ConstantBackoff(RETRY_PAUSE_S), 0 if blocking_s else RETRIES),

@@ -113,9 +113,7 @@ class Settings(BaseSettings):
     queue_starts: Literal["asked", "always", "never"] = Field(
         default="asked", description="who waits in line when no host is free; asked: those who say Prefer"
     )
-    starts_per_min: int = Field(
-        default=120, ge=0, description="starts of one owner, repetitions included; 0: no limit"
-    )
+    starts_per_min: int = Field(default=120, ge=0, description="starts of one owner, repetitions included; 0: no limit")
     creations_per_s: float | None = Field(
         default=None, ge=0, description="how many meetings Zoom lets us make; 0: no limit; by default the plan's"
     )

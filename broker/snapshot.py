@@ -118,8 +118,9 @@ def _read(connection: redis.Redis, keys: Keys, names: Mapping[str, set[str]]) ->
     hashes = {name: getattr(keys, name) for name in _HASHES}
     key_of = {"slots": keys.slot, "account": keys.account, "tickets": keys.ticket, "reservation": keys.reservation}
     records = [(kind, name, key_of[kind](name)) for kind, found in names.items() for name in sorted(found)]
-    asked = [keys.fence, *sets.values(), *hashes.values(), keys.accounts, *(key for _, _, key in records)]
+    asked = [keys.events, keys.fence, *sets.values(), *hashes.values(), keys.accounts, *(key for _, _, key in records)]
     with connection.pipeline(transaction=True) as ask:
+        ask.xlen(keys.events)
         ask.get(keys.fence)
         for key in sets.values():
             ask.zrange(key, 0, -1, withscores=True)
@@ -132,7 +133,7 @@ def _read(connection: redis.Redis, keys: Keys, names: Mapping[str, set[str]]) ->
         answers: list[Any] = ask.execute(raise_on_error=False)
     seconds, microseconds = answers.pop()
     unreadable = {key: str(answer) for key, answer in zip(asked, answers, strict=True) if _failed(answer)}
-    fence, *rest = (() if _failed(answer) else answer for answer in answers)
+    _, fence, *rest = (() if _failed(answer) else answer for answer in answers)
     if not str(fence or 0).isdecimal():
         unreadable[keys.fence] = f"holds {fence!r}, not a number"
         fence = 0

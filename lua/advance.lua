@@ -40,10 +40,11 @@ local PAST_MEETING_MS = 3 * 24 * 3600 * 1000
 local now = clock(base)
 local slot = split_lease(lease)
 local key = base .. 'slot:' .. slot
-if read('HGET', key, 'lease') ~= lease then
+local l = as_table(read('HGETALL', key))
+if l.lease ~= lease then
   return {'stale', now}
 end
-local l = whole_lease(base, slot)
+check_lease(key, slot, l)
 local deadline = tonumber(read('ZSCORE', base .. 'leased', slot) or 0)
 local given = {}
 for i = first_field, #ARGV, 2 do
@@ -83,8 +84,12 @@ elseif phase == 'live' then
     given.instance_ms = digits(at_ms)
   end
 end
-read('ZCARD', base .. 'suspect')
-read('HLEN', base .. 'meetings')
+if l.phase == 'suspect' then
+  read('ZCARD', base .. 'suspect')
+end
+if given.meeting_id then
+  read('HLEN', base .. 'meetings')
+end
 read('XLEN', base .. 'events')
 if phase == 'live' then
   redis.call('HDEL', key, 'looks', 'was')

@@ -59,14 +59,15 @@ if held then
     return {'held', now, deadline, fields}
   end
   check_pool(base)
-  check_end(base, slot, l)
-  end_lease(base, slot, l, now, 'lapsed', '', outcome_ttl_ms, events_maxlen)
+  end_lease(base, slot, l, check_end(base, slot, l), now, 'lapsed', '', outcome_ttl_ms, events_maxlen)
 end
 
--- Without tickets and reservations, which one look tells, the best free slot is the lesson's. Otherwise it is only if
--- fewer stand in front of it than slots are free, and what is reserved for others is not free.
+-- Without tickets and reservations, and without anything on the best free slot, all of which one look tells, that slot
+-- is the lesson's. Otherwise it is only if fewer stand in front of it than slots are free, and what is reserved for
+-- others is not free.
 local best = read('ZRANGE', base .. 'free', 0, 0)[1]
-local contended = redis.call('EXISTS', base .. 'waiting', base .. 'due') > 0
+local key = base .. 'slot:' .. (best or '')
+local contended = redis.call('EXISTS', base .. 'waiting', base .. 'due', key) > 0
 local ticket, due_ms, reservation
 local rank, room = 0, best and 1 or 0
 if contended then
@@ -93,7 +94,7 @@ if has then
     return {'quota', now}
   end
 end
-local tick = next_fence(now, fence)
+local tick = fence
 local place = digits(tick - head_start_ms * 1000)
 if contended then
   due_ms = tonumber(redis.call('ZSCORE', base .. 'due', lesson) or 'inf')
@@ -135,15 +136,15 @@ if rank >= room then
   if not ticket and length >= queue_max then
     return {'queue_full', now, length, estimate(base, now, length)}
   end
-  local key = base .. 'ticket:' .. lesson
+  local ticket_key = base .. 'ticket:' .. lesson
   if not ticket then
-    if read('EXISTS', key) == 1 then
-      damaged(key, 'exists, but its lesson does not wait')
+    if redis.call('EXISTS', ticket_key) == 1 then
+      damaged(ticket_key, 'exists, but its lesson does not wait')
     end
     if length == 0 then
       begin_pace(base, now)
     end
-    redis.call('HSET', key, 'lesson', lesson, 'owner', owner, 'tick', digits(tick),
+    redis.call('HSET', ticket_key, 'lesson', lesson, 'owner', owner, 'tick', digits(tick),
       'head_start_ms', digits(head_start_ms), 'asked_ms', digits(now), 'until_ms', digits(now + wait_ms))
     redis.call('ZADD', base .. 'waiting', place, lesson)
     redis.call('ZADD', base .. 'patience', digits(now + math.min(wait_ms, ticket_ttl_ms)), lesson)
@@ -153,26 +154,25 @@ if rank >= room then
     emit(base, events_maxlen, 'ticket.queued', lesson, '', 'owner', owner)
   elseif wait_ms > 0 then
     local until_ms = math.max(tonumber(ticket.until_ms), now + wait_ms)
-    redis.call('HSET', key, 'until_ms', digits(until_ms), 'head_start_ms', digits(head_start_ms))
+    redis.call('HSET', ticket_key, 'until_ms', digits(until_ms), 'head_start_ms', digits(head_start_ms))
     redis.call('ZADD', base .. 'patience', digits(math.min(until_ms, now + ticket_ttl_ms)), lesson)
   end
   local position = redis.call('ZRANK', base .. 'waiting', lesson) + 1
-  return {'queued', now, position, length, estimate(base, now, position), redis.call('HGETALL', key)}
+  return {'queued', now, position, length, estimate(base, now, position), redis.call('HGETALL', ticket_key)}
 end
 
 local account = read('HMGET', base .. 'account:' .. account_of(best), 'email', 'zoom_user_id', 'credential')
 if not account[1] then
   damaged(base .. 'account:' .. account_of(best), 'has no email, but a slot in rotation')
 end
-local key = base .. 'slot:' .. best
-if read('EXISTS', key) == 1 then
+if contended and redis.call('EXISTS', key) == 1 then
   damaged(key, 'exists, but the slot is free')
 end
 read('XLEN', base .. 'events')
 
 redis.call('ZREM', base .. 'free', best)
-local minted = next_fence(now, fence)
-local lease = best .. '@' .. digits(minted)
+local minted = digits(fence)
+local lease = best .. '@' .. minted
 local deadline = now + math.min(claim_ttl_ms, max_hold_ms)
 local now_ms = digits(now)
 local fields = {
@@ -183,7 +183,7 @@ local fields = {
 redis.call('HSET', key, unpack(fields))
 redis.call('ZADD', base .. 'leased', digits(deadline), best)
 redis.call('HSET', base .. 'lessons', lesson, lease)
-redis.call('SET', base .. 'fence', digits(minted))
+redis.call('SET', base .. 'fence', minted)
 if not contended then
   add_to_owner(base, owner, has, lease)
   emit(base, events_maxlen, 'lease.claimed', lesson, lease, 'owner', owner)

@@ -21,22 +21,19 @@ local function digits(number)
   return string.format('%d', number)
 end
 
--- The moment of this script in ms, and the pool's clock: the last fence, which is the largest time seen, in
--- microseconds. Time that goes back (a corrected clock, another server) stands still here until it has caught up, so
--- that no deadline is ever reckoned from an earlier moment than one that went before.
+-- The moment of this script in ms, and the next fence. `fence` holds the last one, which is the largest time seen, in
+-- microseconds. Time that goes back (a corrected clock, another server) stands still here until it has caught up, so that
+-- no deadline is ever reckoned from an earlier moment than one that went before. And a new fence is never behind the
+-- time, hence ahead of every fence that was handed out before, even if Redis was restored from an older copy and knows
+-- nothing of them: a server grants less than once in a microsecond.
 local function clock(base)
   local t = redis.call('TIME')
   local fence = tonumber(read('GET', base .. 'fence') or 0)
   if not fence then
     damaged(base .. 'fence', 'is not a number')
   end
-  return math.max(t[1] * 1000 + math.floor(t[2] / 1000), math.floor(fence / 1000)), fence
-end
-
--- The next fence. It is never behind the time, hence ahead of every fence that was handed out before, even if Redis
--- was restored from an older copy and knows nothing of them: a server grants less than once in a microsecond.
-local function next_fence(now, fence)
-  return math.max(fence + 1, now * 1000)
+  local microseconds = t[1] * 1000000 + t[2]
+  return math.floor(math.max(microseconds, fence) / 1000), math.max(microseconds, fence + 1)
 end
 
 local function as_table(flat)
@@ -83,13 +80,17 @@ local function whole_lease(base, slot)
   return l, fields
 end
 
--- The lease on an occupied slot, as far as the end of a lease needs it; reading all of it costs twice as much.
-local function lease_on(base, slot)
+-- The lease on an occupied slot, as far as the end of a lease needs it; reading all of it costs twice as much. With an
+-- id: that lease, or nothing if it is over.
+local function lease_on(base, slot, id)
   local key = base .. 'slot:' .. slot
   local l = {}
   l.lease, l.lesson, l.owner, l.phase, l.granted_ms, l.since_ms, l.hold_until_ms, l.meeting_id, l.meeting_uuid =
     unpack(read('HMGET', key, 'lease', 'lesson', 'owner', 'phase', 'granted_ms', 'since_ms', 'hold_until_ms',
       'meeting_id', 'meeting_uuid'))
+  if id and l.lease ~= id then
+    return nil
+  end
   check_lease(key, slot, l)
   return l
 end
@@ -108,14 +109,13 @@ local function account_record(base, account)
   return {slots = slots, capacity = capacity, state = a[3], until_ms = until_ms}
 end
 
--- The sets and indices that any change of leases or accounts writes are what they should be.
+-- The sets that any change of a slot writes, and the event stream, are what they should be.
 local function check_pool(base)
-  for _, name in ipairs({'free', 'leased', 'suspect', 'parked'}) do
-    read('ZCARD', base .. name)
-  end
-  for _, name in ipairs({'lessons', 'meetings', 'owners'}) do
-    read('HLEN', base .. name)
-  end
+  read('ZCARD', base .. 'free')
+  read('ZCARD', base .. 'leased')
+  read('ZCARD', base .. 'suspect')
+  read('ZCARD', base .. 'parked')
+  read('HLEN', base .. 'owners')
   read('XLEN', base .. 'events')
 end
 
@@ -176,9 +176,9 @@ end
 -- Put every empty slot of an account where it belongs: in rotation, parked, or out of existence. Occupied slots stay.
 -- The free ones carry the loads L, L+1, ... of an account that now holds L leases, so that granting the lowest leaves
 -- the others right. `emptied` is the slot that the caller has just emptied, if any: it allows the short way for
--- accounts of one slot. A slot below a lowered capacity waits, parked, while slots above it still run at Zoom.
-local function shelve(base, account, now, emptied)
-  local a = account_record(base, account)
+-- accounts of one slot. `known` is the account's record, if the caller has it. A slot below a lowered capacity waits, parked, while slots above it still run at Zoom.
+local function shelve(base, account, now, emptied, known)
+  local a = known or account_record(base, account)
   if not a then
     return
   end
@@ -230,17 +230,26 @@ local function shelve(base, account, now, emptied)
 end
 
 -- Everything that `end_lease` will rely on is there and agrees; called for all leases before the first one is ended.
+-- Returns the record of the lease's account.
 local function check_end(base, slot, l)
   if read('HGET', base .. 'lessons', l.lesson) ~= l.lease then
     damaged(base .. 'lessons', 'does not name ' .. l.lease .. ' for its lesson')
   end
-  if not account_record(base, account_of(slot)) then
-    damaged(base .. 'account:' .. account_of(slot), 'is missing, but has a lease')
+  if l.meeting_id then
+    read('HLEN', base .. 'meetings')
   end
+  return account_record(base, account_of(slot))
+    or damaged(base .. 'account:' .. account_of(slot), 'is missing, but has a lease')
 end
 
 -- End the lease `l` on `slot` for good, remember how, and give the slot back.
-local function end_lease(base, slot, l, now, reason, detail, outcome_ttl_ms, maxlen)
+local function end_lease(base, slot, l, account, now, reason, detail, outcome_ttl_ms, maxlen)
+  -- The same fields each time, so an older record leaves nothing behind.
+  local outcome = base .. 'outcome:' .. l.lesson
+  read('HSET', outcome, 'lease', l.lease, 'lesson', l.lesson, 'owner', l.owner, 'reason', reason,
+    'detail', detail, 'phase', l.phase, 'granted_ms', l.granted_ms, 'released_ms', digits(now),
+    'meeting_id', l.meeting_id or '')
+  redis.call('PEXPIRE', outcome, outcome_ttl_ms)
   redis.call('ZREM', base .. (l.phase == 'suspect' and 'suspect' or 'leased'), slot)
   redis.call('DEL', base .. 'slot:' .. slot)
   redis.call('HDEL', base .. 'lessons', l.lesson)
@@ -248,13 +257,7 @@ local function end_lease(base, slot, l, now, reason, detail, outcome_ttl_ms, max
   if l.meeting_id then
     redis.call('HDEL', base .. 'meetings', l.meeting_id)
   end
-  local outcome = base .. 'outcome:' .. l.lesson
-  redis.call('DEL', outcome)
-  redis.call('HSET', outcome, 'lease', l.lease, 'lesson', l.lesson, 'owner', l.owner, 'reason', reason,
-    'detail', detail, 'phase', l.phase, 'granted_ms', l.granted_ms, 'released_ms', digits(now),
-    'meeting_id', l.meeting_id or '')
-  redis.call('PEXPIRE', outcome, outcome_ttl_ms)
-  shelve(base, account_of(slot), now, slot)
+  shelve(base, account_of(slot), now, slot, account)
   emit_freed(base, now, maxlen, 'lease.released', l.lesson, l.lease, 'owner', l.owner, 'reason', reason,
     'detail', detail, 'phase', l.phase, 'meeting_id', l.meeting_id or '')
 end
@@ -268,15 +271,15 @@ local function expire(base, now, batch, outcome_ttl_ms, maxlen)
     return lapsed, suspected, 0
   end
   check_pool(base)
-  local leases = {}
+  local leases, accounts = {}, {}
   for i, slot in ipairs(slots) do
     leases[i] = lease_on(base, slot)
-    check_end(base, slot, leases[i])
+    accounts[i] = check_end(base, slot, leases[i])
   end
   for i, slot in ipairs(slots) do
     local l = leases[i]
     if l.phase == 'claimed' then
-      end_lease(base, slot, l, now, 'lapsed', '', outcome_ttl_ms, maxlen)
+      end_lease(base, slot, l, accounts[i], now, 'lapsed', '', outcome_ttl_ms, maxlen)
       lapsed[#lapsed + 1] = l.lease
     else
       redis.call('ZREM', base .. 'leased', slot)

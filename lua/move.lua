@@ -92,7 +92,7 @@ if not slot then
   return {'busy', now, nearest}
 end
 
-local minted = digits(next_fence(now, fence))
+local minted = digits(fence)
 local moved = slot .. '@' .. minted
 local host = redis.call('HMGET', base .. 'account:' .. account_of(slot), 'email', 'zoom_user_id', 'credential')
 l.lease, l.phase, l.moved_from, l.moves = moved, 'claimed', lease, moves

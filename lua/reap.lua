@@ -21,7 +21,7 @@ local lapsed, suspected, seen = expire(base, now, batch, outcome_ttl_ms, events_
 
 local dropped = drop_lapsed(base, now, batch, events_maxlen)
 -- A quiet pool mints no fences, so the largest time seen is recorded here.
-redis.call('SET', base .. 'fence', digits(math.max(fence, now * 1000)))
+redis.call('SET', base .. 'fence', digits(fence))
 
 local stalled = {}
 local young = read('ZRANGEBYSCORE', base .. 'leased', '(' .. digits(now), digits(now + horizon_ms), 'LIMIT', 0, batch)

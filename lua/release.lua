@@ -24,25 +24,24 @@ if #ARGV - first_lease + 1 > 100 then
 end
 local now = clock(base)
 check_pool(base)
-local answers, leases, seen = {now}, {}, {}
+local answers, leases, accounts, seen = {now}, {}, {}, {}
 for i = first_lease, #ARGV do
   local id = ARGV[i]
   local slot = split_lease(id)
-  if not slot or seen[id] or read('HGET', base .. 'slot:' .. slot, 'lease') ~= id then
+  local l = slot and not seen[id] and lease_on(base, slot, id)
+  if not l then
     answers[#answers + 1] = 'stale'
+  elseif (only_phase ~= '' and l.phase ~= only_phase) or (only_uuid ~= '' and l.meeting_uuid ~= only_uuid) then
+    answers[#answers + 1] = 'refused'
   else
-    local l = lease_on(base, slot)
-    if (only_phase ~= '' and l.phase ~= only_phase) or (only_uuid ~= '' and l.meeting_uuid ~= only_uuid) then
-      answers[#answers + 1] = 'refused'
-    else
-      check_end(base, slot, l)
-      leases[#leases + 1] = l
-      seen[id] = true
-      answers[#answers + 1] = 'done'
-    end
+    accounts[#accounts + 1] = check_end(base, slot, l)
+    leases[#leases + 1] = l
+    seen[id] = true
+    answers[#answers + 1] = 'done'
   end
 end
-for _, l in ipairs(leases) do
-  end_lease(base, split_lease(l.lease), l, now, reason, detail, outcome_ttl_ms, events_maxlen)
+for i, l in ipairs(leases) do
+  local slot = split_lease(l.lease)
+  end_lease(base, slot, l, accounts[i], now, reason, detail, outcome_ttl_ms, events_maxlen)
 end
 return answers

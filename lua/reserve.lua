@@ -34,7 +34,7 @@ local old = reservation_of(base, lesson)
 if old and tonumber(old.start_ms) == start_ms and tonumber(old.end_ms) == end_ms then
   return {'done', now, tonumber(old.from_ms)}
 end
-local running = redis.call('HGET', base .. 'lessons', lesson)
+local running = read('HGET', base .. 'lessons', lesson)
 if end_ms <= now or (new.lapse_ms <= now and not running) then
   return {'past', now}
 end

@@ -36,6 +36,7 @@ from broker.zoom import CreateMeeting, Meeting, marker
 from broker.zoom.errors import Kind, ZoomError
 from workers import quarantine
 from workers.context import Context, open_context
+from workers.own_host import with_host
 from workers.quarantine import Fault
 
 log = structlog.get_logger(__name__)
@@ -115,6 +116,7 @@ class Creation:
         pause = FIRST_PAUSE_S
         while True:
             try:
+                lease = await with_host(self._context, self._pool, lease, credential)
                 if earlier:
                     found = await self._adopt(lease, credential)
                     if found is not None:

@@ -19,7 +19,7 @@ from broker.zoom.errors import Kind
 from broker.zoom.models import Meeting, MeetingList, User, parse_marker
 from workers.context import Context
 from workers.decisions import LOOKS, HostFacts, Stray
-from workers.webhook_events import find_lease
+from workers.own_host import hosted
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +58,7 @@ async def gather(context: Context, pool: Pool, question: Question) -> HostFacts:
     refusal: ZoomError | None = None
     running: dict[int, Meeting] = {}
     try:
+        account = await hosted(context, pool, account, credential)
         running = {meeting.id: meeting for meeting in await context.zoom.live_meetings(credential, account.host)}
         if question.whole:
             user, listed = await _whole(context, credential, account)
@@ -168,6 +169,15 @@ async def _stray(context: Context, pool: Pool, meeting: Meeting, *, running: boo
     if not running or await find_lease(context, meeting.id) is not None:
         return None
     return Stray(meeting, running)
+
+
+async def find_lease(context: Context, meeting_id: int) -> Lease | None:
+    """The lease that holds this meeting, in whichever pool."""
+    for name in await context.broker.pools():
+        found = await context.broker.run(context.broker.pool(name).find_meeting(meeting_id))
+        if found.lease is not None:
+            return found.lease
+    return None
 
 
 async def _seen_since(context: Context, pool: Pool, meeting_id: int) -> int:

@@ -1,11 +1,11 @@
 """Bring quarantined accounts back when Zoom says that they can host again.
 
 What is asked depends on what took the account out: its user must be active and licensed, and if it was the credential,
-Zoom must give a token with all scopes. No meeting of an earlier lesson may be left on it. An account that fails the probe is asked less and less often; one that came back
-and failed again soon goes on where it was, so that a host whose refusals the probe cannot foresee does not flap.
-One whose credential was saved anew is asked about at once.
-Accounts that the reconciler took out because of a meeting that nobody leased are its own to bring back, and those of an
-operator are the operator's. Daily limits end by themselves at 00:00 UTC.
+Zoom must give a token with all scopes. No meeting of an earlier lesson may run on it. An account that fails the probe
+is asked less and less often; one that came back and failed again soon goes on where it was, so that a host whose
+refusals the probe cannot foresee does not flap. One whose credential was saved anew is asked about at once. Accounts
+that the reconciler took out because of a meeting that nobody leased are its own to bring back, and those of an operator
+are the operator's. Daily limits end by themselves at 00:00 UTC.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from workers.context import Context, open_context
 from workers.end_meeting import remove
 from workers.guard import guarded
 from workers.host_facts import strays_on
+from workers.own_host import owner_of
 from workers.quarantine import every_account
 
 log = structlog.get_logger(__name__)
@@ -97,7 +98,16 @@ def probed(account: Account) -> bool:
 
 
 async def came_back(context: Context, pool: Pool, account: Account) -> bool:
-    """Put an account back into rotation; false if it is not quarantined any more, or by now for another reason."""
+    """Put an account back into rotation; false if it is not quarantined any more, or by now for another reason, or if
+    the meeting of an earlier lesson runs on it.
+
+    Raises:
+        ZoomError: Zoom did not say what is left on it.
+        BrokerUnavailable: Redis did not answer.
+    """
+    if running := await left_on(context, pool, account):
+        log.info("account stays out of rotation", pool=pool.name, account=account.id, running=running)
+        return False
     now = await context.broker.run(pool.account(account.id))
     if now is None or not probed(now) or now.reason != account.reason:
         return False
@@ -144,21 +154,21 @@ async def _probe(context: Context, pool: Pool, account: Account, before: Probes)
     with translated("probes"):
         await context.redis.hset(pool.keys.probes, account.id, str(Probes(before.count + 1, now_ms)))
     try:
-        trouble = await trouble_with(context, account) or await left_on(context, pool, account)
+        trouble = await trouble_with(context, account)
+        if not trouble:
+            return await came_back(context, pool, account)
     except ZoomPoolError as error:
         # Zoom or Redis has a bad moment, which says nothing about the account: this probe does not count.
         with translated("probes"):
             await context.redis.hset(pool.keys.probes, account.id, str(Probes(before.count, now_ms)))
         bound.warning("probe without an answer", code=error.code)
         return False
-    if trouble:
-        bound.info("account stays out of rotation", trouble=trouble)
-        return False
-    return await came_back(context, pool, account)
+    bound.info("account stays out of rotation", trouble=trouble)
+    return False
 
 
-async def left_on(context: Context, pool: Pool, account: Account) -> str:
-    """What runs on an account that nobody leased; empty if nothing does. Idle meetings of ours are deleted.
+async def left_on(context: Context, pool: Pool, account: Account) -> list[int]:
+    """The meetings that run on an account and that nobody leased. Idle ones of ours are deleted.
 
     While Zoom refused the host, leases on it were given up without Zoom's word, so that their lessons could start
     elsewhere. Their meetings are still there, and whoever has a link to one could start it beside the next lesson.
@@ -170,10 +180,10 @@ async def left_on(context: Context, pool: Pool, account: Account) -> str:
     running = []
     for stray in await strays_on(context, pool, account):
         if stray.running:
-            running.append(str(stray.meeting.id))
+            running.append(stray.meeting.id)
         else:
             await remove(context, await context.credential(account.credential), stray.meeting.id)
-    return f"a meeting that nobody leased runs on it: {', '.join(running)}" if running else ""
+    return running
 
 
 async def trouble_with(context: Context, account: Account) -> str:
@@ -189,7 +199,10 @@ async def trouble_with(context: Context, account: Account) -> str:
             granted = await context.zoom.scopes(credential)
             if granted and (lacking := missing(granted)):
                 return f"the OAuth app lacks the scopes {', '.join(lacking)}"
-        user = await context.zoom.get_user(credential, account.host)
+        if account.host:
+            user = await context.zoom.get_user(credential, account.host)
+        else:
+            user = owner_of(await context.zoom.list_users(credential), credential.name)
     except (UnknownCredential, SecretUnreadable) as error:
         return str(error)
     except ZoomError as error:

@@ -6,6 +6,7 @@ import structlog
 
 from broker.jobs import CREATE_MEETING, once_per
 from broker.operations import Pool
+from broker.registry.personal import close_idle
 from workers.context import Context, open_context
 from workers.guard import guarded
 
@@ -28,6 +29,8 @@ async def reap() -> str:
             async with guarded(context.redis, pool.keys.guard("reap"), life_s=GUARD_S) as free:
                 if free:
                     done += await reap_pool(context, pool)
+        for name in await close_idle(context.broker, context.settings.personal_idle_s):
+            log.info("closed a personal pool", pool=name)
         return f"{done} changes"
 
 

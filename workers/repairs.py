@@ -12,6 +12,7 @@ from broker.zoom import marker
 from workers.context import Context
 from workers.decisions import Decision, HostFacts, Verb
 from workers.end_meeting import finish, remove
+from workers.own_host import with_host
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ async def _settle(context: Context, pool: Pool, decision: Decision, lease: Lease
 async def _search_and_finish(context: Context, pool: Pool, lease: Lease) -> None:
     """Delete whatever meetings bear the marker of a lease that never learned of one, then free its slot."""
     credential = await context.credential(lease.credential)
+    lease = await with_host(context, pool, lease, credential)
     host = lease.zoom_user_id or lease.email
     for meeting in await context.zoom.find_by_marker(credential, host, marker(lease.id, lease.pool)):
         await remove(context, credential, meeting.id)

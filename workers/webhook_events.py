@@ -14,10 +14,12 @@ import structlog
 from broker.jobs import DELETE_MEETING
 from broker.models import Account, AccountState, Change, Lease, Phase, ReleaseReason
 from broker.operations import Pool
+from broker.registry.teachers import is_personal
 from broker.zoom import ZoomError
 from broker.zoom.webhooks import WebhookEvent
 from workers.context import Context, open_context
 from workers.end_meeting import finish
+from workers.host_facts import find_lease
 from workers.probe import came_back
 from workers.quarantine import Fault, every_account, park
 
@@ -36,18 +38,31 @@ async def handle_event(fields: dict[str, Any]) -> str:
         if handler is None or event.meeting_id is None:
             return "not for us"
         lease = await find_lease(context, event.meeting_id)
-        if lease is None:
+        if lease is None or not may_speak_of(context, event, lease.credential):
             return "no lease"
         answer = await handler(context, lease, event)
         log.info("webhook", type=event.event, lease=str(lease.id), lesson=lease.lesson, answer=answer)
         return answer
 
 
+def may_speak_of(context: Context, event: WebhookEvent, credential: str) -> bool:
+    """Whether the signer of an event may say something of hosts that are reached by this credential.
+
+    Whoever has a webhook secret of his own could else end other people's lessons.
+    """
+    return event.credential in ("", credential or context.settings.default_credential)
+
+
 async def recorded(context: Context, event: WebhookEvent) -> str:
     """A cloud recording is ready, long after its lease was over: enter it in the events, for the web app to be told."""
     if event.recording is None or event.meeting_id is None:
         return "not for us"
+    if is_personal(event.credential):
+        # It may have been closed meanwhile; in the list, its events are read.
+        await context.broker.run(context.broker.pool(event.credential).register())
     for name in await context.broker.pools():
+        if is_personal(event.credential) and name != event.credential:
+            continue
         pool = context.broker.pool(name)
         past = await context.broker.run(pool.past_meeting(event.meeting_id))
         if past is not None:
@@ -57,15 +72,6 @@ async def recorded(context: Context, event: WebhookEvent) -> str:
             await context.broker.run(operation)
             return "told"
     return "not ours"
-
-
-async def find_lease(context: Context, meeting_id: int) -> Lease | None:
-    """The lease that holds this meeting, in whichever pool."""
-    for name in await context.broker.pools():
-        found = await context.broker.run(context.broker.pool(name).find_meeting(meeting_id))
-        if found.lease is not None:
-            return found.lease
-    return None
 
 
 async def started(context: Context, lease: Lease, event: WebhookEvent) -> str:
@@ -162,7 +168,7 @@ def accounts_of(context: Context, event: WebhookEvent) -> AsyncIterator[tuple[Po
     def concerned(account: Account) -> bool:
         by_id = event.host_id and account.zoom_user_id == event.host_id
         by_email = event.email and account.email.lower() == event.email.lower()
-        return bool(by_id or by_email)
+        return bool(by_id or by_email) and may_speak_of(context, event, account.credential)
 
     return every_account(context, concerned)
 

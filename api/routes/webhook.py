@@ -8,22 +8,24 @@ is chosen by whether a repetition would help: an event that nothing can be done 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import SecretStr
 
-from api.deps import ServicesDep
+from api.deps import CredentialName, ServicesDep
 from api.errors import Problem
 from api.openapi import problems
 from api.schemas import Taken
 from api.services import Services
 from broker.errors import BrokerUnavailable
 from broker.jobs import WEBHOOK_EVENT
-from broker.settings import Settings
+from broker.registry import credentials
 from broker.zoom import webhooks
 
 log = structlog.get_logger(__name__)
@@ -55,11 +57,35 @@ HEADERS = [
 async def receive(request: Request, services: ServicesDep) -> Response:
     """Take an event. Meetings that nobody knows and events that nobody wants are answered with 200, too.
 
-    `endpoint.url_validation` is answered with `plainToken` and `encryptedToken`. Without ZOOMPOOL_WEBHOOK_SECRET there
-    is nothing at this address.
+    `endpoint.url_validation` is answered with `plainToken` and `encryptedToken`. Events may also be signed with the
+    webhook secret of a credential; they count for the hosts of that credential alone. Without
+    ZOOMPOOL_WEBHOOK_SECRET, there is nothing at this address for anybody else.
     """
+    return await _answer(request, services, "")
+
+
+@router.post(
+    "/schedule/api/zoom/webhook/{credential}/",
+    summary="Take an event of one Zoom app",
+    tags=["zoom"],
+    response_model=Taken,
+    responses=problems("bad_signature", "bad_webhook", "not_found", bearer=False),
+    openapi_extra={
+        "parameters": HEADERS,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    },
+)
+async def receive_of(request: Request, services: ServicesDep, credential: CredentialName) -> Response:
+    """The same for an app with a webhook secret of its own: `teacher-{id}` for a teacher's.
+
+    Zoom's check of the address (`endpoint.url_validation`) does not say whose it is, so it has to stand in the address.
+    """
+    return await _answer(request, services, credential)
+
+
+async def _answer(request: Request, services: Services, credential: str) -> Response:
     try:
-        result, body = await _take(request, services)
+        result, body = await _take(request, services, credential)
     except Problem as problem:
         services.metrics.webhook(problem.code)
         raise
@@ -70,37 +96,25 @@ async def receive(request: Request, services: ServicesDep) -> Response:
     return JSONResponse(body)
 
 
-async def _take(request: Request, services: Services) -> tuple[str, dict[str, str]]:
+async def _take(request: Request, services: Services, credential: str) -> tuple[str, dict[str, str]]:
     """What became of the event, for the count, and the answer."""
     settings = services.settings
-    secrets = secrets_of(settings)
     raw = await read_body(request, settings.webhook_max_bytes)
-    event = authentic(request, raw, secrets, settings.webhook_window_s)
-    if event.event == webhooks.URL_VALIDATION:
-        # Zoom checks an address with the secret that it has now, which is the one that just verified.
-        return "validation", webhooks.url_validation_answer(event.plain_token, fitting(request, raw, secrets))
-    taken = Taken().model_dump()
-    if not event.event.startswith(("meeting.", "recording.", "user.")):
-        return "ignored", taken
     try:
         async with asyncio.timeout(ANSWER_S):
+            signer, secret = await signer_of(request, raw, services, credential)
+            event = dataclasses.replace(read(raw), credential=signer)
+            if event.event == webhooks.URL_VALIDATION:
+                # Zoom checks an address with the secret that it has now, which is the one that just verified.
+                return "validation", webhooks.url_validation_answer(event.plain_token, secret)
+            taken = Taken().model_dump()
+            if not event.event.startswith(("meeting.", "recording.", "user.")):
+                return "ignored", taken
             job_id = webhooks.dedupe_key(event)
             new = await services.jobs.enqueue(WEBHOOK_EVENT, dataclasses.asdict(event), job_id=job_id)
     except TimeoutError:
         raise BrokerUnavailable("webhook: Redis did not take it in time; Zoom will repeat it") from None
     return "enqueued" if new else "duplicate", taken
-
-
-def secrets_of(settings: Settings) -> list[SecretStr]:
-    """The secrets that a signature may be made with, the current one first.
-
-    Raises:
-        Problem: 404; there is none, so this address is not in use.
-    """
-    found = [s for s in (settings.webhook_secret, settings.webhook_secret_previous) if s.get_secret_value()]
-    if not found:
-        raise Problem("not_found")
-    return found
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
@@ -117,34 +131,75 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     return bytes(body)
 
 
-def authentic(request: Request, raw: bytes, secrets: list[SecretStr], window_s: float) -> webhooks.WebhookEvent:
-    """The event, if Zoom sent it.
+async def signer_of(request: Request, raw: bytes, services: Services, credential: str) -> tuple[str, SecretStr]:
+    """Whose secret the request was signed with, and that secret; the service's own belong to nobody ("").
+
+    The service's secrets come first. Only where none of them fits, credentials of the Zoom account that the body names
+    are looked up: what it says is not believed, it only says which secrets to try.
 
     Raises:
-        Problem: 401 if it did not; 400 if it did, and it is not an event. To repeat that would not help, and unlike a
-            200 it shows up in Zoom's own record of deliveries.
+        Problem: 404 if there is no secret at all, so that this address is not in use; 401 if none fits.
+        BrokerUnavailable: Redis did not answer.
     """
+    settings = services.settings
+    redis, box = services.broker.redis, services.box
+    own = [settings.webhook_secret, settings.webhook_secret_previous] if not credential else []
+    candidates = [("", secret) for secret in own if secret.get_secret_value()]
+    found = fitting(request, raw, candidates)
+    if found is None:
+        if credential:
+            others = await credentials.webhook_secret(redis, box, credential)
+        elif signed(request) and (account_id := claimed_account(raw)):
+            others = await credentials.webhook_secrets(redis, box, account_id)
+        else:
+            others = ()
+        candidates += others
+        found = fitting(request, raw, others)
+    if not candidates:
+        raise Problem("not_found")
     try:
-        verify(request, raw, secrets, window_s)
+        verify(request, raw, [found[1]] if found else [], settings.webhook_window_s)
     except webhooks.BadSignature as error:
         log.warning("webhook refused", reason=error.reason, error=str(error), bytes=len(raw))
         raise Problem("bad_signature") from None
+    assert found is not None, "without a secret nothing verifies"
+    return found
+
+
+def fitting(request: Request, raw: bytes, candidates: Sequence[tuple[str, SecretStr]]) -> tuple[str, SecretStr] | None:
+    """The first whose secret made the signature, whatever its time."""
+    for candidate in candidates:
+        with contextlib.suppress(webhooks.BadSignature):
+            verify(request, raw, [candidate[1]], float("inf"))
+            return candidate
+    return None
+
+
+def signed(request: Request) -> bool:
+    """Whether there is a signature at all: for a body without one, nothing needs to be looked up."""
+    return "x-zm-signature" in request.headers
+
+
+def claimed_account(raw: bytes) -> str:
+    """The Zoom account that a body names; empty if it names none."""
+    try:
+        return webhooks.parse(raw).account_id
+    except webhooks.BadWebhook:
+        return ""
+
+
+def read(raw: bytes) -> webhooks.WebhookEvent:
+    """The event in a body that Zoom sent.
+
+    Raises:
+        Problem: 400, it is not one. To repeat it would not help, and unlike a 200 it shows up in Zoom's own record of
+            deliveries.
+    """
     try:
         return webhooks.parse(raw)
     except webhooks.BadWebhook as error:
         log.error("webhook with a good signature is unreadable", error=str(error), bytes=len(raw))
         raise Problem("bad_webhook") from None
-
-
-def fitting(request: Request, raw: bytes, secrets: list[SecretStr]) -> SecretStr:
-    """The secret that a verified request was signed with."""
-    for secret in secrets[:-1]:
-        try:
-            verify(request, raw, [secret], float("inf"))
-        except webhooks.BadSignature:
-            continue
-        return secret
-    return secrets[-1]
 
 
 def verify(request: Request, raw: bytes, secrets: list[SecretStr], window_s: float) -> None:

@@ -11,7 +11,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from broker.cli import accounts, credentials, explain, keys_and_tokens, leases, notifications, processes, status
+from broker.cli import (
+    accounts,
+    credentials,
+    explain,
+    keys_and_tokens,
+    leases,
+    notifications,
+    processes,
+    registry,
+    status,
+)
+from broker.cli.chaos import chaos
 from broker.cli.demo import demo
 from broker.cli.doctor import doctor
 from broker.cli.reconcile import reconcile
@@ -47,11 +58,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo)
+app.command("chaos")(chaos)
 app.command("status")(status.status)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(leases.app, name="leases")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(status.pools_app, name="pools")
+app.add_typer(registry.teachers_app, name="teachers")
+app.add_typer(registry.lessons_app, name="lessons")
 app.add_typer(notifications.app, name="notifications")
 app.command("explain")(explain.explain)
 app.command("reconcile")(reconcile)

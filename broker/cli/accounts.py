@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from broker.cli.session import JsonOption, PoolOption, Session, clock, counted, print_json, print_table, session
-from broker.errors import InvalidName, UnknownAccount, UnknownCredential
+from broker.errors import ImportRefused, InvalidName, UnknownAccount, UnknownCredential
 from broker.models import MAX_CAPACITY, Account, AccountChange, AccountState, Change
 from broker.operations import Operation
 from broker.redis import connect_async
-from broker.registry import credentials
+from broker.registry import account_lists, credentials
 from broker.settings import Settings
+from broker.zoom.models import User
 
 app = typer.Typer(help="The Zoom hosts of a pool.", no_args_is_help=True)
 
@@ -73,6 +75,70 @@ def add(
         made = here.run(here.pool.add_account(Account(account, email, zoom_user_id, credential, capacity)))
         here.run(here.pool.register())
         _report(here, account, made, f"in the pool with {counted(capacity, 'slot')}")
+
+
+@app.command("import")
+def import_accounts(
+    file: Annotated[
+        Path | None, typer.Argument(help="A table (CSV) whose first line names columns: id, email, capacity, ...")
+    ] = None,
+    from_zoom: Annotated[
+        bool, typer.Option("--from-zoom", help="All users that Zoom lets host, as Zoom lists them.")
+    ] = False,
+    credential: Annotated[
+        str, typer.Option(help="The credential they are reached with; ZOOMPOOL_DEFAULT_CREDENTIAL when absent.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be imported, and change nothing.")
+    ] = False,
+    pool: PoolOption = "",
+) -> None:
+    """Add many accounts, or change those that are there: all of the list, or none if something in it is wrong.
+
+    With --from-zoom an account's capacity follows from its licence and ZOOMPOOL_LICENSED_CAPACITY.
+    """
+    if (file is None) == (not from_zoom):
+        raise typer.BadParameter("give either a file or --from-zoom")
+    with session(pool) as here:
+        credential = credential or here.settings.default_credential
+        if file is None:
+            found = asyncio.run(_zoom_users(here.settings, credential))
+            accounts = account_lists.from_zoom(found, credential, licensed_capacity=here.settings.licensed_capacity)
+        else:
+            accounts = account_lists.from_csv(_text_of(file), credential)
+        known = asyncio.run(_credentials(here.settings))
+        for name in {account.credential for account in accounts} - set(known):
+            raise UnknownCredential(name)
+        for account in () if dry_run else accounts:
+            here.run(here.pool.add_account(account))
+        if not dry_run:
+            here.run(here.pool.register())
+    print_table(
+        ("id", "email", "zoom_user_id", "credential", "capacity"),
+        ((a.id, a.email, a.zoom_user_id, a.credential, a.capacity) for a in accounts),
+        "Zoom lists nobody who can host.",
+    )
+    typer.echo(f"{counted(len(accounts), 'account')} {'would be' if dry_run else 'are'} in pool {here.pool.name}")
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImportRefused([f"{file} cannot be read: {getattr(error, 'strerror', '') or 'it is not UTF-8'}"]) from None
+
+
+async def _zoom_users(settings: Settings, credential: str) -> list[User]:
+    from broker.secrets import SecretBox
+    from broker.zoom import open_zoom
+
+    box = SecretBox(settings.secret_keys)
+    connection = connect_async(settings)
+    try:
+        async with open_zoom(settings, connection, box) as zoom:
+            return await zoom.list_users(await credentials.load(connection, box, credential))
+    finally:
+        await connection.aclose()
 
 
 async def _credentials(settings: Settings) -> tuple[str, ...]:

@@ -14,11 +14,12 @@ import redis.asyncio
 import typer
 from pydantic import SecretStr
 
-from broker import credentials
-from broker.cli.session import JsonOption, print_json, print_table, session, settings_with_logging
-from broker.errors import ConfigurationError, ZoomPoolError
+from broker.cli.session import JsonOption, counted, print_json, print_table, settings_with_logging
+from broker.client import AsyncBroker
+from broker.errors import ConfigurationError, CredentialInUse
 from broker.models import Credential
 from broker.redis import connect_async
+from broker.registry import credentials
 from broker.secrets import SecretBox
 from broker.settings import Settings
 
@@ -28,19 +29,6 @@ SECRET_VARIABLE = "ZOOMPOOL_CLIENT_SECRET"  # noqa: S105 - the name of a variabl
 app = typer.Typer(help="The OAuth apps by which Zoom is reached.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="What the credential is called here.")]
-
-
-class CredentialInUse(ZoomPoolError):
-    """Accounts would be left without a way to Zoom."""
-
-    code = "credential_in_use"
-
-    def __init__(self, name: str, users: list[str]) -> None:
-        some = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
-        super().__init__(
-            f"credential {name!r} is used by {some}; give them another with 'zoompool accounts add', "
-            "or repeat with --force"
-        )
 
 
 def _with_redis(settings: Settings, work: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
@@ -105,12 +93,30 @@ def remove(
     force: Annotated[bool, typer.Option("--force", help="Even while accounts use it.")] = False,
 ) -> None:
     """Remove a credential. Refused without --force while accounts use it."""
-    with session() as here:
-        users = []
-        for pool in [] if force else here.broker.pools():
-            accounts = here.pages(here.broker.pool(pool).accounts)
-            users += [f"{pool}/{account.id}" for account in accounts if account.credential == name]
-        if users:
-            raise CredentialInUse(name, users)
-        _with_redis(here.settings, lambda connection: credentials.delete(connection, name))
+    settings = settings_with_logging()
+
+    async def work(connection: redis.asyncio.Redis) -> None:
+        used_by = () if force else await credentials.users(AsyncBroker(connection, settings), name)
+        if used_by:
+            raise CredentialInUse(name, used_by)
+        await credentials.delete(connection, name)
+
+    _with_redis(settings, work)
     typer.echo(f"credential {name}: removed")
+
+
+@app.command()
+def rotate() -> None:
+    """Encrypt the secrets of all credentials with the first of ZOOMPOOL_SECRET_KEYS.
+
+    Put a new key in front of the old one everywhere, restart, run this, then take the old key away. Start links of
+    lessons that run at that time, encrypted with the old key, are fetched from Zoom again.
+    """
+    settings = settings_with_logging()
+    box = SecretBox(settings.secret_keys)
+
+    async def work(connection: redis.asyncio.Redis) -> int:
+        return sum([await credentials.reseal(connection, box, name) for name in await credentials.names(connection)])
+
+    done = _with_redis(settings, work)
+    typer.echo(f"{counted(done, 'credential')} encrypted with the first key")

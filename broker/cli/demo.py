@@ -87,8 +87,8 @@ async def _rush(stack: Stack, lessons: int, seed: int, console: Console) -> bool
     plan = replace(plan, deadline_s=PATIENCE_S + PATIENCE * plan.lesson_s[1] * lessons / stack.slots)
     console.print(
         f"{lessons} lessons start within {plan.spread_s:g} s on {len(stack.accounts)} hosts with {stack.slots} slots, "
-        f"and last {plan.lesson_s[0]:g} to {plan.lesson_s[1]:g} s. Whoever is told that all are busy tries again after "
-        f"{plan.longest_retry_s:g} s at most, although Retry-After asks for the patience of real lessons. Seed {seed}.",
+        f"and last {plan.lesson_s[0]:g} to {plan.lesson_s[1]:g} s. Whoever finds all of them busy waits in line. "
+        f"Seed {seed}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -132,7 +132,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     # Errors of the broker
     "zoompool_error": _error("The root of all errors here.", "Read the message."),
     "invalid_name": _error(
-        "A name cannot be part of a Redis key.", "Use 1 to 128 letters, digits, dots, dashes, underscores, colons or @."
+        "A name cannot be part of a Redis key.",
+        "Use 1 to 128 (for pools and accounts 100) letters, digits, dots, dashes, underscores, colons or @.",
     ),
     "configuration_error": _error(
         "A setting is missing, malformed or unsafe, so the process does not start.",
@@ -221,6 +222,15 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Every host of the pool is taken, so the lesson could not start.",
         "Start it again after the time in Retry-After. See 'zoompool status'; if that happens every day, add accounts.",
     ),
+    "overloaded": _error(
+        "More meetings wait to be made than Zoom lets us make while the callers wait, so the start was refused at once.",
+        "Start again after the time in Retry-After. If that happens daily, see ZOOMPOOL_CREATIONS_PER_S and the plan, and "
+        "that enough 'zoompool worker create' run.",
+    ),
+    "too_many_requests": _error(
+        "This owner asked to start lessons more than ZOOMPOOL_STARTS_PER_MIN times within a minute.",
+        "Wait for the time in Retry-After. A page that repeats its requests should wait at the server: Prefer: wait=10.",
+    ),
     "pool_empty": _error(
         "The pool has no account at all, so nothing can start on it.",
         "Add one with 'zoompool accounts add', or correct ZOOMPOOL_DEFAULT_POOL.",
@@ -289,6 +299,22 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "subscription_expired": _error(
         "The teacher's subscription is over, so the teacher cannot start lessons.", "Renew it in the web app."
+    ),
+    "unknown_teacher": _error(
+        "No teacher of this id is registered.",
+        "The web app registers teachers: PUT /api/teachers/ID/. See 'zoompool teachers list'.",
+    ),
+    "secret_missing": _error(
+        "A new credential came without its client_secret; only a change may leave it out.",
+        "Send client_secret as well.",
+    ),
+    "import_refused": _error(
+        "The list of accounts has mistakes, so none of it was imported; the message names the lines.",
+        "Correct the list and import it again.",
+    ),
+    "zoom_credentials_missing": _error(
+        "The teacher has no Zoom app of their own registered, and asked to start a lesson on it.",
+        "The web app registers it: PUT /api/teachers/ID/ with zoom_account_id, zoom_client_id and zoom_client_secret.",
     ),
     # Zoom's errors
     "zoom_credential_rejected": _zoom(

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import redis.asyncio
 
-from broker import credentials
 from broker.client import AsyncBroker
 from broker.doctor.finding import Finding, Level, failure
 from broker.errors import ZoomPoolError
 from broker.models import Account, AccountState
+from broker.registry import credentials
 from broker.secrets import SecretBox
 from broker.settings import Settings
 from broker.zoom import ZoomClient, ZoomError, open_zoom

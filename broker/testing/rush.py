@@ -1,8 +1,8 @@
 """A ten o'clock rush: more teachers than hosts press "start lesson" within a second, and lessons take their course.
 
-Teachers and pupils do here what people do: press start (some twice), come back when all hosts are busy, join, leave in
-any order, come again, press "end" in Zoom or in the web app, or just go away. Nothing here looks into Redis: teachers
-know the HTTP interface, people in meetings know Zoom.
+Teachers and pupils do here what people do: press start (some twice), wait in line when all hosts are busy, join, leave
+in any order, come again, press "end" in Zoom or in the web app, or just go away. Nothing here looks into Redis:
+teachers know the HTTP interface, people in meetings know Zoom.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from broker.testing.school import School
 
 log = structlog.get_logger(__name__)
 
-PREFER = {"Prefer": "wait=10"}
+AT_ONCE = {"Prefer": "respond-async"}
+PATIENTLY = {"Prefer": "wait=10"}
 ANSWER_S = 40.0
 """Longer than any wait that the API agrees to."""
 
@@ -34,6 +35,7 @@ class Stage(StrEnum):
 
     BEFORE = "before ten"
     STARTING = "starting"
+    QUEUED = "in line"
     REFUSED = "all busy, tries again"
     RUNNING = "running"
     OVER = "over"
@@ -88,8 +90,10 @@ class Lesson:
     """How often the answer was "all busy"."""
     mishaps: int = 0
     """How often a request got no usable answer (a lost connection, a 5xx)."""
+    queued: bool = False
+    """Whether it had to wait in line for a host."""
     start_ms: float | None = None
-    """From the press that got a host to the links; earlier presses that were refused do not count."""
+    """From the press that got a host, or a place in line, to the links; earlier ones that were refused do not count."""
     meeting_id: int = 0
     start_url: str = field(default="", repr=False)
     meetings: set[int] = field(default_factory=set)
@@ -99,15 +103,30 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Tally:
-    """What the teachers say after the rush."""
+    """What the teachers say after the rush.
+
+    Attributes:
+        lessons: how many there were.
+        started: how many got their links.
+        queued: how many of them had to wait in line for a host.
+        refused_at_first: how many were told that all are busy, and came back.
+        mishaps: requests without a usable answer.
+        several_meetings: lessons for which more than one meeting was named.
+        start_ms_p50, start_ms_p99: from the press to the links, of those that found a free host.
+        queue_ms_p99: the same of those that waited in line.
+        seconds: the whole rush.
+        problems: of lessons that went wrong, in sentences.
+    """
 
     lessons: int
     started: int
+    queued: int
     refused_at_first: int
     mishaps: int
     several_meetings: int
     start_ms_p50: int
     start_ms_p99: int
+    queue_ms_p99: int
     seconds: float
     problems: tuple[str, ...]
 
@@ -187,13 +206,19 @@ class Rush:
         Raises:
             RushFailed: the answer is one that another try will not change.
         """
+        # The first answer comes at once and says whether there is a line; then the API does the waiting.
+        prefer = AT_ONCE
         while True:
             try:
-                answer = await self._school.start(lesson.id, lesson.teacher, headers=PREFER, timeout_s=ANSWER_S)
+                answer = await self._school.start(lesson.id, lesson.teacher, headers=prefer, timeout_s=ANSWER_S)
             except httpx.TransportError:
                 return None
             if answer.status_code == 202:
-                continue  # it is being made; the API does the waiting
+                queued = answer.json()["status"] == "queued"
+                lesson.queued |= queued
+                lesson.stage = Stage.QUEUED if queued else Stage.STARTING
+                prefer = PATIENTLY
+                continue
             code = _code(answer)
             if answer.status_code == 200 or code == "pool_exhausted":
                 return answer
@@ -222,6 +247,11 @@ class Rush:
             # The teacher reloads the page of the lesson: the same meeting.
             await self._look_again(lesson)
         await asyncio.sleep(max(ends_at - time.monotonic(), 0))
+        await self._finish(lesson, chance, ending, present)
+
+    async def _finish(self, lesson: Lesson, chance: random.Random, ending: Ending, present: list[str]) -> None:
+        """The time is up."""
+        school, meeting = self._school, lesson.meeting_id
         match ending:
             case Ending.ENDED_IN_ZOOM:
                 await school.end_in_zoom(meeting)
@@ -251,18 +281,23 @@ class Rush:
             await asyncio.sleep(self.plan.longest_retry_s)
 
     def _tally(self) -> Tally:
-        times = sorted(lesson.start_ms for lesson in self.lessons if lesson.start_ms is not None)
+        started = [lesson for lesson in self.lessons if lesson.start_ms is not None]
+        times, in_line = (
+            sorted(lesson.start_ms or 0.0 for lesson in started if lesson.queued is queued) for queued in (False, True)
+        )
         for lesson in self.lessons:
             if lesson.stage not in (Stage.OVER, Stage.FAILED):
                 lesson.problem = f"not over after {self.plan.deadline_s:.0f} s: {lesson.stage}"
         return Tally(
             lessons=len(self.lessons),
-            started=len(times),
+            started=len(started),
+            queued=len(in_line),
             refused_at_first=sum(lesson.refusals > 0 for lesson in self.lessons),
             mishaps=sum(lesson.mishaps for lesson in self.lessons),
             several_meetings=sum(len(lesson.meetings) > 1 for lesson in self.lessons),
             start_ms_p50=round(percentile(times, 50)),
             start_ms_p99=round(percentile(times, 99)),
+            queue_ms_p99=round(percentile(in_line, 99)),
             seconds=round(time.monotonic() - self._began, 1),
             problems=tuple(f"{lesson.id}: {lesson.problem}" for lesson in self.lessons if lesson.problem),
         )

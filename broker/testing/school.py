@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -23,9 +24,13 @@ class School:
         api_url: where the API listens.
         zoom_url: where the simulated Zoom listens.
         jwt_key: what the API checks HS256 tokens with.
+
+    Attributes:
+        statuses: how often the API answered with each HTTP status.
     """
 
     def __init__(self, api_url: str, zoom_url: str, jwt_key: SecretStr) -> None:
+        self.statuses: Counter[int] = Counter()
         limits = httpx.Limits(max_connections=MOST_CONNECTIONS)
         # Whatever proxy the environment names, it does not lead to this machine.
         self._api = httpx.AsyncClient(base_url=api_url, limits=limits, trust_env=False)
@@ -64,11 +69,13 @@ class School:
     async def _post(
         self, lesson: str, verb: str, teacher: str, headers: Mapping[str, str], timeout_s: float
     ) -> httpx.Response:
-        return await self._api.post(
+        answer = await self._api.post(
             f"/api/schedule/lessons/{lesson}/{verb}/",
             headers={**self._bearer(teacher), "Accept-Language": "en", **headers},
             timeout=timeout_s,
         )
+        self.statuses[answer.status_code] += 1
+        return answer
 
     def _bearer(self, user: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user)}"}
@@ -100,6 +107,14 @@ class School:
         found: list[dict[str, Any]] = (await self._ask("GET", "/sim/meetings"))["meetings"]
         return found
 
+    async def is_inside(self, meeting: int, participant: str) -> bool:
+        """Whether somebody is in a meeting, now."""
+        answer = await self._zoom.get(f"/sim/meetings/{meeting}")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return False
+        answer.raise_for_status()
+        return participant in (person["participant_id"] for person in answer.json()["participants"])
+
     async def verdict(self) -> dict[str, Any]:
         """What Zoom's judge says."""
         return await self._ask("GET", "/sim/judge")
@@ -117,9 +132,25 @@ class School:
         rules = (await self._ask("GET", "/sim/faults"))["faults"]
         return next(int(rule["applied"]) for rule in rules if rule["id"] == id)
 
+    async def remove_fault(self, id: int) -> None:
+        """Let what one rule spoilt go right again."""
+        await self._ask("DELETE", f"/sim/faults/{id}")
+
     async def clear_faults(self) -> None:
         """Let everything go right again."""
         await self._ask("DELETE", "/sim/faults")
+
+    async def change_host(self, host: str, **changes: Any) -> None:
+        """Change a user's licence or status, by the names of the simulator's `HostPatch`."""
+        await self._ask("PATCH", f"/sim/hosts/{host}", changes)
+
+    async def switch(self, **switches: Any) -> None:
+        """Change how Zoom behaves, by the names of the simulator's `Switches`."""
+        await self._ask("PUT", "/sim/switches", switches)
+
+    async def revoke_tokens(self) -> None:
+        """Zoom refuses every access token that it gave so far."""
+        await self._ask("DELETE", "/sim/tokens")
 
     async def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         answer = await self._zoom.request(method, path, json=body)

@@ -23,11 +23,11 @@ from typing import Any, Self
 
 from pydantic import SecretStr
 
-from broker import credentials
 from broker.client import Broker
 from broker.jobs import QueueName
 from broker.models import Account, Credential
 from broker.redis import connect, connect_async
+from broker.registry import credentials
 from broker.secrets import SecretBox
 from broker.settings import Settings
 from broker.testing.environment import (
@@ -61,10 +61,12 @@ class Stack:
         settings: changes to `broker.testing.environment.FAST`, by the names of `Settings`.
         zoom: the simulated Zoom; by default `everyday_zoom` with these accounts as hosts.
         look: called again and again while parts start; may raise to give up.
+        route: by which URL our processes reach `redis` and `zoom`, given its name and its own URL. A proxy can stand
+            there; whoever judges the system reaches both directly.
 
     Attributes:
         settings: what every process of the system was told.
-        broker: the way into its Redis.
+        broker: the way into its Redis, directly.
         api_url, zoom_url: where they listen.
         folder, logs: state, and a log file for each process, while it runs.
     """
@@ -77,6 +79,7 @@ class Stack:
         settings: Mapping[str, Any] | None = None,
         zoom: SimulatorSettings | None = None,
         look: Callable[[], None] = lambda: None,
+        route: Callable[[str, str], str] = lambda part, url: url,
     ) -> None:
         self.accounts = tuple(accounts)
         self.processes: dict[str, Process] = {}
@@ -87,6 +90,7 @@ class Stack:
         self._workers = dict(workers)
         self._changes = dict(settings or {})
         self._look = look
+        self._route = route
         self._zoom = zoom or everyday_zoom(self.accounts)
         self._state: tempfile.TemporaryDirectory[str] | None = None
         self._client_secret = SecretStr(secrets.token_urlsafe(24))
@@ -227,12 +231,21 @@ class Stack:
         yield server.process
         api_port, zoom_port = free_ports(2)
         self.api_url, self.zoom_url = f"http://{HOST}:{api_port}", f"http://{HOST}:{zoom_port}"
-        self.settings = private_settings(server.url, self.zoom_url, self._changes)
-        self.broker = Broker(connect(self.settings), self.settings)
+        direct = private_settings(server.url, self.zoom_url, self._changes)
+        self.broker = Broker(connect(direct), direct)
+        zoom_url = self._route("zoom", self.zoom_url)
+        self.settings = direct.model_copy(
+            update={
+                "redis_url": self._route("redis", server.url),
+                "zoom_oauth_base": zoom_url,
+                "zoom_api_base": f"{zoom_url}/v2",
+            }
+        )
         told = process_environment(self.settings)
 
         zoom = simulator_environment(
             self._zoom,
+            self.folder / "zoom.json",
             client_secret=self._client_secret,
             webhook_secret=self.settings.webhook_secret,
             webhook_url=self.api_url + WEBHOOK_PATH,

@@ -1,19 +1,20 @@
 """The verdict on a run: nothing double booked, nothing left taken, nothing left behind, and the data agree.
 
 Two judges who know nothing of one another: the simulated Zoom, which saw what really ran on each host, and Redis, whose
-free slots are counted and whose keys are held against the invariants.
+free slots are counted, whose keys are held against the invariants, and whose events say who was given which slot.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from broker.client import Broker
 from broker.errors import BrokerUnavailable
 from broker.invariants import violations
+from broker.models import Event, LeaseId
 from broker.testing.school import School
 
 LOOK_S = 0.1
@@ -27,7 +28,7 @@ class Verdict:
         double_booked: moments in which a host was made to run more meetings than it may.
         leaked_slots: slots of the accounts that are not free although every lesson is over.
         orphan_meetings: meetings that still exist at Zoom, so that somebody could start them.
-        invariant_violations: what in Redis contradicts itself.
+        invariant_violations: what in Redis contradicts itself; a slot that two lessons had at a time, too.
     """
 
     double_booked: int
@@ -53,12 +54,41 @@ async def judge(broker: Broker, school: School, *, slots: int, pool: str = "") -
     operations = broker.pool(pool)
     zoom = await school.verdict()
     free = broker.run(operations.status()).free
+    events = broker.run(operations.events(count=broker.settings.events_maxlen))
     return Verdict(
         double_booked=zoom["double_booked"],
         leaked_slots=slots - free,
         orphan_meetings=zoom["orphan_meetings"],
-        invariant_violations=tuple(violations(broker, operations)),
+        invariant_violations=(
+            *violations(broker, operations),
+            *misgranted(reversed(events)),
+        ),
     )
+
+
+def misgranted(events: Iterable[Event]) -> Iterator[str]:
+    """Every slot that was given to a lesson while another one had it, and every fence that did not grow, in sentences.
+
+    Args:
+        events: of a pool, oldest first. They may begin in the middle of things.
+    """
+    holders: dict[str, str] = {}
+    newest = 0
+    for event in events:
+        match event.type:
+            case "lease.claimed" | "lease.moved":
+                id = LeaseId.parse(event.lease)
+                if event.type == "lease.moved":
+                    holders.pop(LeaseId.parse(event.fields["from"]).slot, None)
+                if id.slot in holders:
+                    yield f"slot {id.slot} was given to {event.lease} while {holders[id.slot]} had it"
+                if id.fence <= newest:
+                    yield f"lease {event.lease} was granted after fence {newest}"
+                holders[id.slot], newest = event.lease, max(newest, id.fence)
+            case "lease.released":
+                slot = LeaseId.parse(event.lease).slot
+                if holders.get(slot) == event.lease:
+                    del holders[slot]
 
 
 async def settle(

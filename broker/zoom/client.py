@@ -23,7 +23,7 @@ from broker.zoom.auth import REQUEST_TIMEOUT_S, TokenSource
 from broker.zoom.connections import ManyPools
 from broker.zoom.errors import Kind, ZoomError, unexpected_answer
 from broker.zoom.limits import Budgets, Category
-from broker.zoom.models import CreateMeeting, Meeting, MeetingList, MeetingPage, User
+from broker.zoom.models import CreateMeeting, Meeting, MeetingList, MeetingPage, User, UserPage
 from broker.zoom.transport import Deadline, Repeat, Transport, read
 
 CONNECT_TIMEOUT_S = 3.0
@@ -167,6 +167,26 @@ class ZoomClient:
                 deadline, credential, "GET", f"/users/{_host(host)}", category=Category.LIGHT, repeat=Repeat.SAFE
             )
         return read(User, response)
+
+    async def list_users(self, credential: Credential) -> list[User]:
+        """The active users of a credential's Zoom account.
+
+        Raises:
+            ZoomError: Zoom gave no whole list.
+        """
+        found: list[User] = []
+        params: dict[str, str | int] = {"status": "active", "page_size": PAGE_SIZE}
+        async with self._transport.deadline("list users") as deadline:
+            for _ in range(MAX_PAGES):
+                response = await self._transport.call(
+                    deadline, credential, "GET", "/users", category=Category.MEDIUM, repeat=Repeat.SAFE, params=params
+                )
+                page = read(UserPage, response)
+                found += page.users
+                if not page.next_page_token or page.next_page_token == params.get("next_page_token"):
+                    return found
+                params["next_page_token"] = page.next_page_token
+        raise unexpected_answer(response, f"the list has more than {MAX_PAGES} pages", changes=False)
 
     async def scopes(self, credential: Credential) -> frozenset[str]:
         """The OAuth scopes that this app has now; empty if Zoom does not tell. Fetches a new token.

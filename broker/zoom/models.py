@@ -154,6 +154,8 @@ class User(_Answer):
     type: int = UserType.NONE
     status: Text = ""
     """`active`, `inactive` or `pending`."""
+    role_id: Text = ""
+    """`0` is the owner of the Zoom account."""
 
     @property
     def can_host(self) -> bool:
@@ -175,6 +177,13 @@ class MeetingPage(_Answer):
     """One page of a meeting list."""
 
     meetings: tuple[Meeting, ...] = ()
+    next_page_token: Text = ""
+
+
+class UserPage(_Answer):
+    """One page of the list of users."""
+
+    users: tuple[User, ...] = ()
     next_page_token: Text = ""
 
 

@@ -134,8 +134,8 @@ class Transport:
     async def _try(self, deadline: Deadline, authorised: _Authorised, call: _Call) -> httpx.Response:
         token = await authorised.token()
         answer = await self._send(deadline, token, call)
-        if isinstance(answer, ZoomError) and answer.token_refused and authorised.may_refresh:
-            token = await authorised.refresh(token)
+        while isinstance(answer, ZoomError) and answer.token_refused and authorised.may_refresh:
+            token = await authorised.another(token)
             answer = await self._send(deadline, token, call)
         if isinstance(answer, ZoomError):
             deadline.last = answer
@@ -209,20 +209,32 @@ class Deadline:
 
 
 class _Authorised:
-    """The token of one call, which may be refreshed once."""
+    """The token of one call, which may be refreshed once.
+
+    One that another process stored meanwhile is tried first, and proves nothing if it is refused, too: where Zoom knows
+    only the newest token, a process that is killed between getting one and storing it leaves a dead one in Redis.
+    Only a token that was asked for because of a refusal, and is refused itself, is the credential's fault.
+    """
 
     def __init__(self, tokens: TokenSource, credential: Credential) -> None:
         self._tokens = tokens
         self._credential = credential
+        self._took_stored = False
         self.may_refresh = True
 
     async def token(self) -> SecretStr:
         return await self._tokens.token(self._credential)
 
-    async def refresh(self, refused: SecretStr) -> SecretStr:
-        self.may_refresh = False
+    async def another(self, refused: SecretStr) -> SecretStr:
+        stored = await self.token()
+        if stored != refused and not self._took_stored:
+            self._took_stored = True
+            return stored
         log.info("zoom_token_refused", credential=self._credential.name)
-        return await self._tokens.token(self._credential, refresh_of=refused.get_secret_value())
+        fresh = await self._tokens.token(self._credential, refresh_of=refused.get_secret_value())
+        # Not before: where the refresh itself failed, the next try finds the dead token again.
+        self.may_refresh = False
+        return fresh
 
 
 def read(model: type[M], response: httpx.Response, *, changes: bool = False) -> M:

@@ -117,6 +117,8 @@ class WebhookEvent:
     end_time_ms: int | None = None
     recording: dict[str, Any] | None = field(default=None, repr=False)
     """For `recording.completed`: where people can see it. Neither the token nor the links for downloads are kept."""
+    credential: str = ""
+    """Whose secret it was signed with, if not with the service's own: it may speak of that credential's hosts alone."""
     plain_token: str = field(default="", repr=False)
     """For `endpoint.url_validation`."""
 
@@ -169,6 +171,9 @@ def parse(raw: bytes) -> WebhookEvent:
 def dedupe_key(event: WebhookEvent) -> str:
     """A name that all deliveries of one event share and no other event has; of `[A-Za-z0-9_-]` only, for job ids."""
     identity = [event.event, event.meeting_id, event.uuid, event.host_id, event.participant, event.event_ts]
+    if event.credential:
+        # Whoever has a secret of his own must not be able to pass off something as known that another will say.
+        identity.append(event.credential)
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:40]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", event.event)[:40].strip("-")
     return f"{slug}-{digest}" if slug else digest

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import jwt
+import redis as redis_py
 from fastapi import FastAPI
 from rq import Queue
 from rq.serializers import JSONSerializer
@@ -83,3 +85,14 @@ def jobs_in(app: FastAPI, queue: str) -> list[tuple[str, list[Any]]]:
         return [(str(job.func_name).rsplit(".", 1)[-1], list(job.args)) for job in jobs]
     finally:
         connection.close()
+
+
+def calls(redis: redis_py.Redis) -> dict[str, int]:
+    """How often each command ran so far."""
+    stats: Any = redis.info("commandstats")
+    return {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in stats.items()}
+
+
+def difference(redis: redis_py.Redis, before: dict[str, int]) -> Counter[str]:
+    """How often each command ran since `before`."""
+    return Counter(calls(redis)) - Counter(before)

@@ -125,6 +125,7 @@ async def scraped(app: FastAPI, http: httpx.AsyncClient) -> str:
     lease = await make_ready(app, "lesson-of-the-log")
     await http.post(START, headers=bearer() | AT_ONCE)
     await http.post("/api/schedule/lessons/other/start-new/", headers=bearer() | AT_ONCE)
+    await http.post("/api/schedule/lessons/third/start-new/", headers=bearer("boris"))
     await http.post("/api/schedule/lessons/third/start-new/", headers=bearer("boris") | AT_ONCE)
     await services_of(app).broker.redis.zadd(services_of(app).broker.pool().keys.leased, {lease.slot: 1})
     await services_of(app).broker.run(services_of(app).broker.pool().reap())
@@ -139,11 +140,12 @@ async def scraped(app: FastAPI, http: httpx.AsyncClient) -> str:
 async def test_metrics_count_requests_starts_webhooks_slots_and_jobs(scraped: str) -> None:
     route = "/api/schedule/lessons/{lesson}/start-new/"
     requests = "zoompool_http_request_seconds_count"
-    assert value(scraped, requests, route=route, method="POST", status="202") == 2
+    assert value(scraped, requests, route=route, method="POST", status="202") == 3
     assert value(scraped, requests, route=route, method="POST", status="200") == 1
     assert value(scraped, requests, route="unmatched", method="GET", status="404") == 1
     assert value(scraped, requests, method="other", status="405") == 1
     assert value(scraped, "zoompool_starts_total", outcome="accepted") == 2
+    assert value(scraped, "zoompool_starts_total", outcome="queued") == 1
     assert value(scraped, "zoompool_starts_total", outcome="ready") == 1
     assert value(scraped, "zoompool_starts_total", outcome="pool_exhausted") == 1
     for result, count in {"enqueued": 1, "duplicate": 1, "ignored": 1, "bad_signature": 1}.items():

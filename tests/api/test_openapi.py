@@ -16,7 +16,7 @@ from broker.secrets import new_key
 from broker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-PUBLIC = {"/healthz", "/readyz", "/metrics", "/schedule/api/zoom/webhook/"}
+PUBLIC = {"/healthz", "/readyz", "/metrics", "/schedule/api/zoom/webhook/", "/schedule/api/zoom/webhook/{credential}/"}
 
 
 @pytest.fixture(scope="module")

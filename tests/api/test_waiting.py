@@ -9,17 +9,11 @@ import redis as redis_py
 from httpx import AsyncClient
 
 from broker.models import ReleaseReason
-from tests.api.acting import add_account, bearer, claimed, services_of
+from tests.api.acting import add_account, bearer, calls, claimed, services_of
 from tests.api.conftest import api_settings, client, serving
 from tests.waiting import wait_until_async
 
 WAITERS = 200
-
-
-def calls(redis: redis_py.Redis) -> dict[str, int]:
-    """How often each command ran so far."""
-    stats: Any = redis.info("commandstats")
-    return {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in stats.items()}
 
 
 def listeners(redis: redis_py.Redis) -> int:

@@ -54,7 +54,7 @@ def test_lease_given_while_the_clock_was_back_outlives_its_correction(broker: Br
 def test_protection_is_what_saves_that_lease(broker: Broker, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with a clock that forgets: the lease is freed before its time."""
     forgetful = scripts.load("claim")
-    text = forgetful.text.replace("math.floor(fence / 1000)), fence", "0), fence")
+    text = forgetful.text.replace("math.floor(math.max(microseconds, fence) / 1000)", "math.floor(microseconds / 1000)")
     assert text != forgetful.text
     add(broker, pool, "a")
     clock_went_back(broker, pool)

@@ -59,14 +59,15 @@ WRITERS: dict[str, Callable[[Pool, Lease], Operation[Any]]] = {
     "unreserve": lambda pool, lease: pool.unreserve("new"),
     "cancel": lambda pool, lease: pool.cancel("new", "boris"),
 }
+SLOTS = {"claim", "claim with a wait", "release", "park", "add", "reserve", "unreserve", "cancel"}
 TOUCHES = {
-    "free": {"claim", "claim with a wait", "release", "park", "add", "reserve", "unreserve", "cancel"},
-    "leased": {*WRITERS} - {"park", "add"} | {"park", "add"},
-    "lessons": {"claim", "claim with a wait", "release", "park", "add", "reserve", "unreserve", "cancel"},
-    "owners": {"claim", "claim with a wait", "release", "park", "add", "reserve", "unreserve", "cancel"},
-    "events": {"claim", "claim with a wait", "release", "ready", "park", "add", "reserve", "unreserve", "cancel"},
+    "free": SLOTS,
+    "leased": {*WRITERS},
+    "owners": SLOTS,
+    "events": SLOTS | {"ready"},
     "fence": {*WRITERS},
-    "meetings": {"release", "ready", "park", "add", "reserve", "unreserve", "cancel"},
+    "lessons": {"claim", "claim with a wait", "release", "reserve"},
+    "meetings": {"release"},
 }
 
 

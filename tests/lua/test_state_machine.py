@@ -8,7 +8,7 @@ off such a multiple, so what is due in the model is due in Redis, however slow t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import cast
 from unittest.mock import patch
 
@@ -70,9 +70,9 @@ UUIDS = ("u1", "u2", "u3")
 lessons = st.sampled_from(LESSONS)
 hosts = st.sampled_from(HOSTS)
 uuids = st.sampled_from(UUIDS)
-capacities = st.integers(1, 4) | st.just(10)
+capacities = st.sampled_from((1, 1, 1, 1, 2, 2, 3, 10))
 choices = st.integers(0, 1000)
-waits = st.sampled_from((0, 150, 750))
+waits = st.sampled_from((0, 150, 750, 750))
 head_starts = st.sampled_from((0, 150, 3650))
 
 
@@ -109,11 +109,17 @@ class Pools(RuleBasedStateMachine):
         """What picks this running lease."""
         return 4 * sorted(self.model.leases).index(lease) + 1
 
+    def lesson_in(self, some: Collection[str], choice: int) -> str:
+        """One of these lessons; sometimes, or if there are none, any lesson."""
+        number, often = divmod(choice, 4)
+        known = sorted(some) if often and some else LESSONS
+        return known[number % len(known)]
+
     def meeting_of(self, lease: str, choice: int) -> int:
         """The lease's own meeting, or sometimes one more."""
         return LeaseId.parse(lease).fence * 10 + (choice % 10 == 0)
 
-    @initialize(capacities=st.lists(capacities, min_size=2, max_size=4))
+    @initialize(capacities=st.lists(capacities, min_size=1, max_size=3))
     def begin(self, capacities: list[int]) -> None:
         for id, capacity in zip(HOSTS, capacities, strict=False):
             self.add(id, capacity)
@@ -149,11 +155,13 @@ class Pools(RuleBasedStateMachine):
             return result.outcome, str(result.waiting)
         return result.outcome, str(result.lease.id) if result.lease else ""
 
-    @rule(lesson=lessons, owner=st.none() | st.sampled_from(OWNERS))
-    def cancel(self, lesson: str, owner: str | None) -> None:
+    @rule(choice=choices, stranger=st.none() | st.none() | st.sampled_from(OWNERS))
+    def cancel(self, choice: int, stranger: str | None) -> None:
+        lesson = self.lesson_in(self.model.queue, choice)
+        owner = stranger or (self.model.queue[lesson].owner if lesson in self.model.queue else teacher(lesson))
+
         def step() -> None:
-            whose = owner or teacher(lesson)
-            assert self.broker.run(self.pool.cancel(lesson, whose)).change == self.model.cancel(lesson, whose)
+            assert self.broker.run(self.pool.cancel(lesson, owner)).change == self.model.cancel(lesson, owner)
 
         self.do(step)
 
@@ -179,8 +187,10 @@ class Pools(RuleBasedStateMachine):
 
         self.do(step)
 
-    @rule(lesson=lessons)
-    def unreserve(self, lesson: str) -> None:
+    @rule(choice=choices)
+    def unreserve(self, choice: int) -> None:
+        lesson = self.lesson_in(self.model.bookings, choice)
+
         def step() -> None:
             assert self.broker.run(self.pool.unreserve(lesson)).change == self.model.unreserve(lesson)
 
@@ -223,10 +233,11 @@ class Pools(RuleBasedStateMachine):
         assert (result.outcome, new) == self.model.move(str(lease.id), lease.lesson, attempt, state, until, fence)
 
     @precondition(lambda self: self.granted)
-    @rule(choice=choices, attempt=st.sampled_from(("one", "two")))
-    def host_refuses(self, choice: int, attempt: str) -> None:
-        """What moves are for; left to chance it would be rare."""
+    @rule(choice=choices, attempt=st.sampled_from(("one", "two")), leaps=st.sampled_from((0, 0, 6, 7)))
+    def host_refuses(self, choice: int, attempt: str, leaps: int) -> None:
+        """What moves are for; perhaps too late, but before anybody noticed."""
         self.begin_creating(choice, attempt)
+        self.pass_ms(leaps * LEAP_MS)
         self.move(choice, attempt, AccountState.QUARANTINED, 3)
 
     @precondition(lambda self: self.granted)
@@ -311,6 +322,24 @@ class Pools(RuleBasedStateMachine):
             self.claim(lesson, teacher(lesson), 100, 0, 0)
         self.pass_ms(4 * LEAP_MS)
         self.claim(rush[-1], teacher(rush[-1]), 100, 0, 0)
+
+    @precondition(lambda self: self.granted)
+    @rule(choice=choices, leaps=st.sampled_from((1, 8, 9)))
+    def sign_of_life_comes_late(self, choice: int, leaps: int) -> None:
+        """Perhaps too late, but before anybody noticed."""
+        self.begin_creating(choice, "one")
+        self.went_live(choice, 1, "u1", 3, True)
+        self.pass_ms(leaps * LEAP_MS)
+        self.renew(choice)
+
+    @rule(picked=st.lists(lessons, min_size=3, unique=True), passes=st.booleans(), batch=st.sampled_from((1, 2, 200)))
+    def lessons_queue_up(self, picked: list[str], passes: bool, batch: int) -> None:
+        """More than there are slots for, mostly; and perhaps they lose patience."""
+        for lesson in picked:
+            self.claim(lesson, teacher(lesson), 100, 750, 0)
+        if passes:
+            self.pass_ms(3 * LEAP_MS)
+            self.reap(batch)
 
     @rule()
     def all_deadlines_pass(self) -> None:

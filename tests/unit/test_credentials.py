@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import redis as redis_py
 import redis.asyncio
 from pydantic import SecretStr
 
-from broker import credentials, keys
+from broker import keys
 from broker.errors import InvalidName, SecretUnreadable, UnknownCredential
 from broker.models import Credential
+from broker.registry import credentials
 from broker.secrets import SecretBox, new_key
 
 
@@ -79,3 +83,52 @@ async def test_unusable_credentials_are_refused(wrong: Credential, aredis: redis
     with pytest.raises(InvalidName):
         await credentials.save(aredis, box, wrong)
     assert await credentials.names(aredis) == ()
+
+
+async def test_a_webhook_secret_is_found_by_its_zoom_account(aredis: redis.asyncio.Redis, box: SecretBox) -> None:
+    await credentials.save(aredis, box, replace(credential("one"), webhook_secret=SecretStr("whisper")))
+    await credentials.save(aredis, box, credential("none"))
+    ((name, secret),) = await credentials.webhook_secrets(aredis, box, "account-1")
+    assert (name, secret.get_secret_value()) == ("one", "whisper")
+    assert "whisper" not in str(await aredis.hgetall(keys.credential("one")))
+    assert await credentials.webhook_secrets(aredis, box, "account-2") == ()
+    # Moved to another Zoom account, then without a secret, then gone.
+    await credentials.save(aredis, box, Credential("one", "account-2", "c", SecretStr("s"), SecretStr("whisper")))
+    assert await credentials.webhook_secrets(aredis, box, "account-1") == ()
+    assert len(await credentials.webhook_secrets(aredis, box, "account-2")) == 1
+    await credentials.save(aredis, box, Credential("one", "account-2", "c", SecretStr("s")))
+    assert await credentials.webhook_secrets(aredis, box, "account-2") == ()
+    await credentials.save(aredis, box, Credential("one", "account-2", "c", SecretStr("s"), SecretStr("whisper")))
+    await credentials.delete(aredis, "one")
+    assert await aredis.keys("zp:webhook-secrets:*") == []
+
+
+async def test_resealed_secrets_need_the_newest_key_only(aredis: redis.asyncio.Redis) -> None:
+    old, new = SecretStr(new_key()), SecretStr(new_key())
+    saved = replace(credential(), webhook_secret=SecretStr("whisper"))
+    await credentials.save(aredis, SecretBox([old]), saved)
+    await aredis.set(keys.token("school"), "sealed with the old key")
+    assert await credentials.reseal(aredis, SecretBox([new, old]), "school")
+    assert await credentials.load(aredis, SecretBox([new]), "school") == saved
+    assert not await aredis.exists(keys.token("school"))
+    assert not await credentials.reseal(aredis, SecretBox([new]), "nobody")
+
+
+async def test_resealing_never_brings_an_older_secret_back(
+    aredis: redis.asyncio.Redis, redis_url: str, box: SecretBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await credentials.save(aredis, box, credential(secret="older"))
+    opened = box.open
+    once: list[int] = []
+
+    def slow(sealed: str, what: str) -> str:
+        if not once:
+            # Somebody saves a new secret while the old one is being encrypted again.
+            once.append(1)
+            with redis_py.Redis.from_url(redis_url) as other:
+                other.hset(keys.credential("school"), "client_secret", box.seal("newer"))
+        return opened(sealed, what)
+
+    monkeypatch.setattr(box, "open", slow)
+    assert await credentials.reseal(aredis, box, "school")
+    assert (await credentials.load(aredis, box, "school")).client_secret.get_secret_value() == "newer"

@@ -155,14 +155,17 @@ def test_broker_readme_lists_every_key() -> None:
         keys.credential("name").replace("name", "{name}"),
         keys.RETIRING,
         keys.TEACHERS,
+        keys.personal_lesson("lesson").replace(":lesson", ":{lesson}"),
         keys.LESSONS,
         keys.teacher("id").replace("id", "{id}"),
         keys.lesson("id").replace("id", "{id}"),
         keys.lessons_of_teacher("id").replace("id", "{id}"),
+        keys.lessons_of_group("id").replace("id", "{id}"),
         keys.webhook_secrets("{digest}"),
         keys.token("name").replace("name", "{name}"),
         keys.token_refresh("name").replace("name", "{name}"),
         keys.budget("{account}", "{category}"),
+        keys.starts("owner").replace("owner", "{owner}"),
         keys.idempotency("{owner}", "{digest}"),
     }
     assert there <= listed, f"broker/README.md does not list {sorted(there - listed)}"

@@ -7,10 +7,14 @@ from collections.abc import Awaitable
 
 import httpx
 import pytest
+import redis.asyncio
 
+from broker.zoom.auth import TokenSource
 from broker.zoom.client import ZoomClient
 from broker.zoom.errors import Kind
+from broker.zoom.limits import Budgets
 from tests.zoom.scripted_zoom import (
+    BOX,
     CREDENTIAL,
     EXPIRED,
     EXPIRED_AS_400,
@@ -23,6 +27,7 @@ from tests.zoom.scripted_zoom import (
     Zoom,
     failed,
     meeting_json,
+    settings,
     waiting,
 )
 
@@ -57,6 +62,40 @@ async def test_one_call_refreshes_once_over_all_its_tries(zoom: Zoom, client: Zo
     zoom.on("GET", MEETING, EXPIRED, UNAVAILABLE, EXPIRED, waiting())
     assert (await failed(client.get_meeting(CREDENTIAL, MEETING_ID))).code == "zoom_credential_rejected"
     assert (len(zoom.calls), zoom.tokens) == (3, 2)
+
+
+async def test_a_stored_token_that_is_refused_too_is_not_the_credentials_fault(
+    zoom: Zoom, aredis: redis.asyncio.Redis
+) -> None:
+    elsewhere = TokenSource(aredis, BOX, httpx.AsyncClient(transport=httpx.MockTransport(zoom)), "http://zoom.test")
+
+    async def overtaken(request: httpx.Request) -> httpx.Response:
+        answer = await zoom(request)
+        if len(zoom.calls) == 1:
+            # Another process stores a token meanwhile. A third one may be killed with a newer one before it stores it.
+            await elsewhere.token(CREDENTIAL, refresh_of="token-1")
+        return answer
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(overtaken))
+    config = settings()
+    client = ZoomClient(http, TokenSource(aredis, BOX, http, "http://zoom.test"), Budgets(aredis, config), config)
+    zoom.on("POST", MEETINGS, EXPIRED, EXPIRED, httpx.Response(201, json=meeting_json()))
+    assert (await client.create_meeting(CREDENTIAL, "anna@school.test", REQUEST)).id == MEETING_ID
+    assert [call.headers["authorization"][-1] for call in zoom.calls] == ["1", "2", "3"]
+
+
+async def test_a_refresh_that_failed_leaves_the_next_try_another_one(zoom: Zoom, aredis: redis.asyncio.Redis) -> None:
+    async def first_refresh_fails(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/oauth/token" and len(zoom.calls) == 1:
+            return UNAVAILABLE
+        return await zoom(request)
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(first_refresh_fails))
+    config = settings()
+    client = ZoomClient(http, TokenSource(aredis, BOX, http, "http://zoom.test"), Budgets(aredis, config), config)
+    zoom.on("GET", MEETING, EXPIRED, EXPIRED, waiting())
+    assert (await client.get_meeting(CREDENTIAL, MEETING_ID)).id == MEETING_ID
+    assert [call.headers["authorization"][-1] for call in zoom.calls] == ["1", "1", "2"]
 
 
 async def test_a_crowd_with_an_expired_token_makes_one_refresh(zoom: Zoom, client: ZoomClient) -> None:

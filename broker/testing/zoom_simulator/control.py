@@ -10,6 +10,7 @@
 | `POST /sim/meetings/{id}/end` | the host ends it for all |
 | `GET/PUT /sim/webhooks`, `POST /sim/webhooks/validate` | receiver, faults, counts; URL validation |
 | `GET/POST/DELETE /sim/faults`, `DELETE /sim/faults/{id}` | rules by which calls go wrong; see `faults` |
+| `PUT /sim/switches` | latency, limits, token policy and the other switches; see `settings.Switches` |
 | `GET /sim/calls` | how many calls of each kind arrived |
 | `GET /sim/judge` | the verdict |
 """
@@ -17,7 +18,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -27,17 +28,15 @@ from starlette.routing import Route
 
 from broker.errors import ConfigurationError
 from broker.testing.zoom_simulator import payloads
-from broker.testing.zoom_simulator.app import ZoomApi
 from broker.testing.zoom_simulator.directory import HostPatch
 from broker.testing.zoom_simulator.entities import Host, Meeting, Role
-from broker.testing.zoom_simulator.faults import FaultRule, Faults
-from broker.testing.zoom_simulator.judge import Judge
+from broker.testing.zoom_simulator.faults import FaultRule
 from broker.testing.zoom_simulator.lifecycle import HostBusy
 from broker.testing.zoom_simulator.refusals import Refused
-from broker.testing.zoom_simulator.settings import AppSpec, HostSpec, WebhookConfig
-from broker.testing.zoom_simulator.tokens import Tokens
-from broker.testing.zoom_simulator.webhooks import WebhookSender
-from broker.testing.zoom_simulator.world import World
+from broker.testing.zoom_simulator.settings import AppSpec, HostSpec, Switches, WebhookConfig
+
+if TYPE_CHECKING:
+    from broker.testing.zoom_simulator.simulator import ZoomSimulator
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -83,23 +82,17 @@ class Control:
     """The control routes.
 
     Args:
-        world: what happens.
-        tokens: apps and their tokens.
-        faults: rules.
-        webhooks: the sender.
-        judge: the record.
-        api: counts calls.
+        zoom: whose parts they act upon.
     """
 
-    def __init__(
-        self, world: World, tokens: Tokens, faults: Faults, webhooks: WebhookSender, judge: Judge, api: ZoomApi
-    ) -> None:
-        self._world = world
-        self._tokens = tokens
-        self._faults = faults
-        self._webhooks = webhooks
-        self._judge = judge
-        self._api = api
+    def __init__(self, zoom: ZoomSimulator) -> None:
+        self._zoom = zoom
+        self._world = zoom.world
+        self._tokens = zoom.tokens
+        self._faults = zoom.faults
+        self._webhooks = zoom.webhooks
+        self._judge = zoom.judge
+        self._api = zoom.api
 
     def routes(self) -> list[Route]:
         """All routes."""
@@ -124,6 +117,7 @@ class Control:
             ("POST", "/sim/faults", self._add_rule),
             ("DELETE", "/sim/faults", self._remove_rules),
             ("DELETE", "/sim/faults/{rule:int}", self._remove_rules),
+            ("PUT", "/sim/switches", self._switch),
             ("GET", "/sim/calls", self._calls),
             ("GET", "/sim/judge", self._verdict),
         ]
@@ -229,6 +223,11 @@ class Control:
 
     async def _remove_rules(self, request: Request) -> Any:
         return {"removed": self._faults.remove(request.path_params.get("rule"))}
+
+    async def _switch(self, request: Request) -> Any:
+        """What is left out stays as it is."""
+        self._zoom.switch(await _read(request, Switches))
+        return self._zoom.settings.model_dump(mode="json", include=set(Switches.model_fields))
 
     async def _calls(self, request: Request) -> Any:
         return {"calls": dict(self._api.calls), "tokens_issued": self._tokens.issued}

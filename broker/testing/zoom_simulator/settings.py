@@ -73,6 +73,17 @@ class Refusal(StrEnum):
     ACCEPT = "accept"
 
 
+class InactiveUser(StrEnum):
+    """With which of Zoom's refusals calls about a deactivated user are answered; `GET /users/{id}` still finds it."""
+
+    NOT_ALLOWED = "not-allowed"
+    """3161, as without a licence."""
+    NOT_ON_ACCOUNT = "not-on-account"
+    """1010."""
+    UNKNOWN = "unknown"
+    """1001."""
+
+
 class Scope(StrEnum):
     """The OAuth scopes that the simulated calls ask for."""
 
@@ -182,6 +193,23 @@ class WebhookConfig(_Model):
     timeout_s: float = Field(default=3, gt=0)
 
 
+class Switches(_Model):
+    """What can be changed while the simulator runs, by `PUT /sim/switches`; what is None stays as it is.
+
+    Each is described where it stands in `SimulatorSettings`.
+    """
+
+    token_policy: TokenPolicy | None = None
+    over_capacity: OverCapacity | None = None
+    inactive_user: InactiveUser | None = None
+    end_idle: Refusal | None = None
+    delete_live: Refusal | None = None
+    listed_after_s: float | None = Field(default=None, ge=0)
+    latency: Latency | None = None
+    route_latency: dict[str, Latency] | None = None
+    rate_limits: RateLimits | None = None
+
+
 class SimulatorSettings(_Model):
     """A whole simulated Zoom."""
 
@@ -194,10 +222,14 @@ class SimulatorSettings(_Model):
     token_ttl_s: int = Field(default=3600, ge=1)
     token_policy: TokenPolicy = TokenPolicy.MULTI
     over_capacity: OverCapacity = OverCapacity.END_FIRST
+    inactive_user: InactiveUser = InactiveUser.NOT_ALLOWED
     end_idle: Refusal = Refusal.REFUSE
     """Ending a meeting that does not run."""
     delete_live: Refusal = Refusal.REFUSE
     """Deleting a meeting that runs; when accepted, it is ended."""
+    listed_after_s: float = Field(default=0, ge=0)
+    """How long after its creation a meeting appears in lists; not touched by `time_scale`. Asked for by its id, it is
+    there at once."""
     end_after_s: float = Field(default=21, ge=0)
     """How long a meeting runs on after the last one left, before `time_scale`."""
     recording_after_s: float = Field(default=120, ge=0)

@@ -18,7 +18,7 @@ from broker.testing.zoom_simulator.control import Control
 from broker.testing.zoom_simulator.entities import Event
 from broker.testing.zoom_simulator.faults import Faults
 from broker.testing.zoom_simulator.judge import Judge
-from broker.testing.zoom_simulator.settings import SimulatorSettings
+from broker.testing.zoom_simulator.settings import SimulatorSettings, Switches
 from broker.testing.zoom_simulator.tokens import Tokens
 from broker.testing.zoom_simulator.webhooks import WebhookSender
 from broker.testing.zoom_simulator.world import World
@@ -46,7 +46,7 @@ class ZoomSimulator:
     """
 
     def __init__(self, settings: SimulatorSettings | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        self.settings = settings or SimulatorSettings()
+        self.settings = (settings or SimulatorSettings()).model_copy()  # switches change ours, not the caller's
         self.clock = clock
         self.judge = Judge()
         self.events: list[Callable[[Event], None]] = []
@@ -63,7 +63,7 @@ class ZoomSimulator:
         self.faults = Faults(seed)
         self.connections = Connections()
         self.api = ZoomApi(self.settings, self.world, self.tokens, self.faults, self.connections, clock)
-        control = Control(self.world, self.tokens, self.faults, self.webhooks, self.judge, self.api)
+        control = Control(self)
         self.app = Starlette(routes=[*control.routes(), *self.api.routes()], lifespan=self._lifespan)
 
     @contextlib.asynccontextmanager
@@ -107,6 +107,14 @@ class ZoomSimulator:
             listening: of `listen`.
         """
         Server(self, signals=True).run(sockets=[listening])
+
+    def switch(self, switches: Switches) -> None:
+        """Change how this Zoom behaves from now on."""
+        for name in switches.model_fields_set:
+            if (value := getattr(switches, name)) is not None:
+                setattr(self.settings, name, value)
+        self.tokens.policy = self.settings.token_policy
+        self.api.limiter.limits = self.settings.rate_limits
 
     def _emit(self, event: Event) -> None:
         for listener in self.events:

@@ -41,8 +41,8 @@ class Tokens:
     ) -> None:
         self.apps: dict[str, AppSpec] = {app.client_id: app for app in apps}
         self.issued = 0
+        self.policy = policy
         self._ttl_s = ttl_s
-        self._policy = policy
         self._clock = clock
         self._tokens: dict[str, AccessToken] = {}
 
@@ -69,7 +69,7 @@ class Tokens:
             raise refusals.invalid_client()
         now = self._clock()
         self._tokens = {text: token for text, token in self._tokens.items() if token.expires_at_s > now - _REMEMBERED_S}
-        if self._policy is TokenPolicy.SINGLE_VALID:
+        if self.policy is TokenPolicy.SINGLE_VALID:
             self.revoke(client_id)
         text = secrets.token_urlsafe(48)
         self._tokens[text] = AccessToken(app, frozenset(app.scopes), now + self._ttl_s)

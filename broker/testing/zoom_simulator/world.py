@@ -22,7 +22,7 @@ from broker.testing.zoom_simulator.judge import Judge
 from broker.testing.zoom_simulator.lifecycle import ENDED_BY_HOST, Lifecycle
 from broker.testing.zoom_simulator.requests import CreateBody
 from broker.testing.zoom_simulator.schedule import Schedule
-from broker.testing.zoom_simulator.settings import Refusal, SimulatorSettings
+from broker.testing.zoom_simulator.settings import InactiveUser, Refusal, SimulatorSettings, UserStatus
 
 ZAK_LIFE_S = 7200.0
 
@@ -75,7 +75,7 @@ class World:
         """
         self.settle()
         host = self.hosts.find(account_id, host_key)
-        _demand_hosting(host)
+        self._demand_hosting(host)
         self.hosts.count_change(host, self._settings.rate_limits.host_daily)
         body, now = read(), self._clock()
         password = body.password
@@ -109,7 +109,7 @@ class World:
         meeting = self.meetings.get(meeting_id)
         if meeting is None or meeting.host.account_id != account_id:
             raise refusals.unknown_meeting(meeting_id)
-        _demand_hosting(meeting.host)
+        self._demand_hosting(meeting.host)
         return meeting
 
     def end_by_api(self, account_id: str, meeting_id: int) -> None:
@@ -145,14 +145,14 @@ class World:
             Refused: unknown host, or host not allowed.
         """
         self.settle()
-        host = self.hosts.find(account_id, host_key)
-        _demand_hosting(host)
+        host, now = self.hosts.find(account_id, host_key), self._clock()
+        self._demand_hosting(host)
+        known = [each for each in host.meetings.values() if each.created_at_s + self._settings.listed_after_s <= now]
         if kind == "live":
-            return list(host.running)
-        scheduled = [meeting for meeting in host.meetings.values() if meeting.type != INSTANT]
+            return [meeting for meeting in host.running if meeting in known]
+        scheduled = [meeting for meeting in known if meeting.type != INSTANT]
         if kind == "scheduled":
             return scheduled
-        now = self._clock()
         return [each for each in scheduled if each.started or each.start_time_s + each.duration_min * 60 > now]
 
     def past_meeting(self, account_id: str, uuid: str) -> PastMeeting:
@@ -291,7 +291,13 @@ class World:
         digest = hmac.new(self._zak_key, f"{host.id}.{expires}".encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
-
-def _demand_hosting(host: Host) -> None:
-    if not host.can_host:
+    def _demand_hosting(self, host: Host) -> None:
+        if host.can_host:
+            return
+        if host.status is UserStatus.INACTIVE:
+            match self._settings.inactive_user:
+                case InactiveUser.NOT_ON_ACCOUNT:
+                    raise refusals.user_of_another_account()
+                case InactiveUser.UNKNOWN:
+                    raise refusals.unknown_user(host.id)
         raise refusals.not_allowed_to_host()

@@ -1,0 +1,102 @@
+"""Many accounts at once: from a table that somebody wrote, or from Zoom's own list of users."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+from broker.errors import ImportRefused, InvalidName
+from broker.models import MAX_CAPACITY, Account, check_account
+from broker.zoom.models import User
+
+COLUMNS = ("id", "email", "zoom_user_id", "credential", "capacity")
+
+
+def from_csv(text: str, credential: str, capacity: int = 1) -> tuple[Account, ...]:
+    """Read accounts from a table with commas, semicolons or tabs whose first line names the columns.
+
+    Args:
+        text: columns `id`, `email`, `zoom_user_id`, `credential` and `capacity` in any order; `email` or `zoom_user_id`
+            has to be there. An account without an id is called by its e-mail.
+        credential: of lines that name none.
+        capacity: of lines that tell none.
+
+    Raises:
+        ImportRefused: with every mistake in the table; take none of it.
+    """
+    text = text.removeprefix("\ufeff")
+    header = text.partition("\n")[0]
+    # The csv module's own guess goes by letters, too, and takes one for the separator of a table with one column.
+    separator = max(",;\t", key=header.count)
+    mistakes: list[str] = []
+    accounts: dict[str, Account] = {}
+    try:
+        reader = csv.DictReader(io.StringIO(text), delimiter=separator, strict=True)
+        names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+        reader.fieldnames = names
+        if unknown := [name for name in names if name not in COLUMNS]:
+            mistakes.append(f"line 1: unknown columns {', '.join(map(repr, unknown[:5]))}; known: {', '.join(COLUMNS)}")
+        elif not {"email", "zoom_user_id"} & set(names):
+            mistakes.append("line 1: there is neither a column email nor zoom_user_id")
+        for row in () if mistakes else reader:
+            try:
+                account = _account(row, credential, capacity)
+                if account.id in accounts:
+                    raise ValueError(f"account {account.id!r} was there before")
+                accounts[account.id] = account
+            except (InvalidName, ValueError) as error:
+                mistakes.append(f"line {reader.line_num}: {error}")
+    except csv.Error as error:
+        mistakes.append(f"the table cannot be read: {error}")
+    if not accounts and not mistakes:
+        mistakes.append("the table has no accounts")
+    if mistakes:
+        raise ImportRefused(mistakes)
+    return tuple(accounts.values())
+
+
+def _account(row: dict[str, str | None], credential: str, capacity: int) -> Account:
+    if None in row or None in row.values():
+        raise ValueError("the line has more or fewer fields than the first one")
+    given = {name: (value or "").strip() for name, value in row.items()}
+    email, user = given.get("email", ""), given.get("zoom_user_id", "")
+    if not email and not user:
+        raise ValueError("neither email nor zoom_user_id is given")
+    if "me" in (email, user):
+        raise ValueError("Zoom does not take 'me' from Server-to-Server apps; give the real user")
+    meetings = given.get("capacity") or str(capacity)
+    if not (meetings.isascii() and meetings.isdigit() and 1 <= int(meetings[:4]) <= MAX_CAPACITY):
+        raise ValueError(f"capacity {meetings!r} is not a number from 1 to {MAX_CAPACITY}")
+    return Account(
+        check_account(given.get("id") or email or user),
+        email,
+        user,
+        given.get("credential") or credential,
+        int(meetings),
+    )
+
+
+def from_zoom(users: Iterable[User], credential: str, *, licensed_capacity: int) -> tuple[Account, ...]:
+    """The users that can host as accounts, each with the capacity that its licence allows.
+
+    Args:
+        users: Zoom's list.
+        credential: by which they were listed.
+        licensed_capacity: meetings at a time of a Licensed user on this Zoom account's plan.
+    """
+    return tuple(
+        Account(_id(user), user.email, user.id, credential, user.most_meetings(licensed_capacity))
+        for user in users
+        if user.can_host
+    )
+
+
+def _id(user: User) -> str:
+    """The e-mail if an account can be called so: one with a plus, for instance, cannot."""
+    for name in (user.email, user.id, f"zoom-{user.id}"):
+        try:
+            return check_account(name)
+        except InvalidName:
+            continue
+    raise ImportRefused([f"Zoom's user {user.id!r} cannot be named; add it by hand"])

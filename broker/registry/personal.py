@@ -1,0 +1,119 @@
+"""A teacher's own Zoom account as a pool of one: the same leases, webhooks, reaping and reconciliation as any pool.
+
+Pool and credential are named `teacher-{id}`. The pool is made when the teacher starts a lesson on it, and leaves the
+list of pools when it has not been used for a while, so that the periodic jobs look at pools in use alone. Its fence and
+outcomes stay, so that leases of later days are still told from earlier ones.
+
+A pool that has accounts must be in the list, or nobody would look after its leases. Whoever opens a pool gives it its
+account first and then enters it in the list, and a claim needs the account. Whoever closes it notes that he does so,
+takes the account away (which a lease prevents), takes the pool off the list, and puts it back if it has an account
+again. Killed on the way, he leaves the note, and the next one goes through the same steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import redis.asyncio
+
+from broker import keys
+from broker.client import AsyncBroker, translated
+from broker.models import Account, AccountState
+from broker.operations import Pool
+from broker.registry.teachers import Teacher, is_personal, pool_of
+
+HOST = "host"
+"""The one account of a personal pool."""
+BY_ITSELF = (AccountState.QUARANTINED, AccountState.LIMITED)
+"""Trouble with Zoom took the account out, not a person: who presses "start" again wants Zoom to be asked again."""
+
+
+async def open_pool(broker: AsyncBroker, teacher: Teacher) -> Pool:
+    """Make a teacher's pool ready for a claim, with what is registered now. Repeating it does no harm.
+
+    A claim that finds no account all the same (`Granted.UNKNOWN_POOL`) came while the pool was being closed; open it
+    again.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; repeating is safe.
+    """
+    pool = broker.pool(pool_of(teacher.id))
+    now = await broker.run(pool.account(HOST))
+    wanted = Account(HOST, "", teacher.zoom_user_id, pool.name, teacher.capacity)
+    if now is not None and now.state is AccountState.ACTIVE and not teacher.zoom_user_id:
+        # Whose account it is was found out by a worker before.
+        wanted = replace(wanted, email=now.email, zoom_user_id=now.zoom_user_id)
+    if (
+        now is None
+        or now.state is AccountState.REMOVING
+        or wanted != replace(now, state=wanted.state, reason=wanted.reason, until_ms=wanted.until_ms)
+    ):
+        await broker.run(pool.add_account(wanted))
+    if now is not None and now.state in BY_ITSELF:
+        await broker.run(pool.unpark_account(HOST))
+    await broker.run(pool.register())
+    return pool
+
+
+async def note(redis: redis.asyncio.Redis, lesson: str, pool: str, *, ttl_s: float) -> None:
+    """Note that a lesson is about to be started in a personal pool, so that it is looked for there.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; repeating is safe.
+    """
+    with translated("note lesson"):
+        await redis.set(keys.personal_lesson(lesson), pool, ex=round(ttl_s))
+
+
+async def noted(redis: redis.asyncio.Redis, lesson: str) -> str:
+    """The personal pool in which a lesson was started last; empty if in none.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    with translated("find lesson"):
+        pool: Any = await redis.get(keys.personal_lesson(lesson))
+    return pool or ""
+
+
+async def close_idle(broker: AsyncBroker, idle_s: float) -> tuple[str, ...]:
+    """Close the personal pools that nobody has used for `idle_s`, and finish what somebody began; returns their names.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer; repeating is safe.
+    """
+    with translated("pools that are being closed"):
+        noted: Any = await broker.redis.smembers(keys.RETIRING)
+    begun = set(noted)
+    closed = []
+    for name in sorted({name for name in await broker.pools() if is_personal(name)} | begun):
+        pool = broker.pool(name)
+        idle = await _idle(broker, pool, idle_s)
+        if (idle or name in begun) and await _close(broker, pool, idle=idle):
+            closed.append(name)
+    return tuple(closed)
+
+
+async def _close(broker: AsyncBroker, pool: Pool, *, idle: bool) -> bool:
+    redis = broker.redis
+    with translated("close pool"):
+        await redis.sadd(keys.RETIRING, pool.name)
+        if idle:
+            # With a lease that was granted this moment, the account stays until that ends.
+            await broker.run(pool.remove_account(HOST))
+            await redis.srem(keys.POOLS, pool.name)
+        used = await broker.run(pool.account(HOST)) is not None
+        if used:
+            await broker.run(pool.register())
+        await redis.srem(keys.RETIRING, pool.name)
+    return idle and not used
+
+
+async def _idle(broker: AsyncBroker, pool: Pool, idle_s: float) -> bool:
+    status = await broker.run(pool.status())
+    if status.leased or status.suspect or status.waiting or status.reservations:
+        return False
+    # Whoever reads the events, such as the relay of notifications, must have had time to do so.
+    newest = await broker.run(pool.events(count=1))
+    return not newest or status.now_ms - int(newest[0].id.partition("-")[0]) >= idle_s * 1000
