@@ -56,11 +56,11 @@ async function load() {
     if (me.subscription?.active === false) element("problem").textContent = TEXTS[language].expired;
     list("running", me.active_lessons, (lesson) => [lesson.lesson_id, starter(lesson.lesson_id), ender(lesson.lesson_id)]);
     const running = new Set(me.active_lessons.map((lesson) => lesson.lesson_id));
-    const planned = (await ask("GET", "/api/schedule/lessons/?limit=50")).items;
+    const planned = (await ask("GET", "/api/schedule/lessons/?status=planned&limit=50")).lessons;
     list(
       "planned",
       planned.filter((lesson) => !running.has(lesson.lesson_id)),
-      (lesson) => [lesson.title || lesson.lesson_id, when(lesson.starts_at), starter(lesson.lesson_id, lesson.title)],
+      ({ lesson_id: id, registered }) => [registered?.title || id, when(registered?.starts_at), starter(id, registered?.title)],
     );
   } catch (error) {
     if (error.status === 401) {

@@ -223,13 +223,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Start it again after the time in Retry-After. See 'zoompool status'; if that happens every day, add accounts.",
     ),
     "overloaded": _error(
-        "More meetings wait to be made than Zoom lets us make while the callers wait, so the start was refused at once.",
-        "Start again after the time in Retry-After. If that happens daily, see ZOOMPOOL_CREATIONS_PER_S and the plan, and "
-        "that enough 'zoompool worker create' run.",
+        "More meetings wait to be made than Zoom lets us make while callers wait, so the start was refused at once.",
+        "Start again after the time in Retry-After. If that happens daily, see ZOOMPOOL_CREATIONS_PER_S and the plan, "
+        "and that enough 'zoompool worker create' run.",
     ),
     "too_many_requests": _error(
         "This owner asked to start lessons more than ZOOMPOOL_STARTS_PER_MIN times within a minute.",
-        "Wait for the time in Retry-After. A page that repeats its requests should wait at the server: Prefer: wait=10.",
+        "Wait for the time in Retry-After. A page that repeats its requests should wait here: Prefer: wait=10.",
     ),
     "pool_empty": _error(
         "The pool has no account at all, so nothing can start on it.",

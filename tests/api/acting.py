@@ -25,7 +25,7 @@ AT_ONCE = {"Prefer": "respond-async"}
 
 def bearer(user: object = "anna", **claims: object) -> dict[str, str]:
     """The headers of somebody with a token."""
-    token = jwt.encode({"user_id": user, "exp": time.time() + 60, **claims}, JWT_KEY, "HS256")
+    token = jwt.encode({"user_id": user, "exp": time.time() + 3600, **claims}, JWT_KEY, "HS256")
     return {"Authorization": f"Bearer {token}"}
 
 

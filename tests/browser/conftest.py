@@ -16,7 +16,13 @@ from broker.testing.verdict import settle
 from broker.testing.zoom_simulator import HostSpec, Latency, SimulatorSettings
 
 ACCOUNTS = example_accounts(1, (1,))
-SETTINGS = {"reap_interval_s": 1, "reconcile_interval_s": 2, "reconcile_grace_s": 1, "default_language": "ru"}
+SETTINGS = {
+    "reap_interval_s": 1,
+    "reconcile_interval_s": 2,
+    "reconcile_grace_s": 1,
+    "default_language": "ru",
+    "queue_max": 1,
+}
 ZOOM = SimulatorSettings(
     time_scale=0.02,
     latency=Latency(ms=40),
@@ -38,6 +44,7 @@ async def school(stack: Stack) -> AsyncIterator[School]:
     async with stack.school() as people:
         yield people
         await people.clear_faults()
+        stack.broker.run(stack.broker.pool().cancel("first-in-line", "clara"))
         for meeting in await people.meetings():
             await people.end_in_zoom(meeting["id"])
         for lease in stack.broker.run(stack.broker.pool().leases(count=10)):

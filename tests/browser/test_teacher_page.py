@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 
+import jwt
 from playwright.async_api import BrowserContext, Page, Route, expect
 
-from broker.models import Granted
+from broker.models import Granted, Lease, ReleaseReason
 from broker.testing.school import School
 from broker.testing.stack import Stack
 from tests.waiting import wait_until_async
@@ -29,10 +31,17 @@ async def press(page: Page, name: str = "Начать сейчас") -> Page:
     return await popup.value
 
 
-def take_every_host(stack: Stack) -> None:
+def take_every_host(stack: Stack) -> Lease:
     """Another teacher's lesson has the only host."""
     claim = stack.broker.run(stack.broker.pool().claim("other", "boris"))
-    assert claim.outcome is Granted.GRANTED
+    assert claim.lease is not None
+    return claim.lease
+
+
+def fill_the_line(stack: Stack) -> None:
+    """Somebody waits for it already, and there is no more room to wait."""
+    claim = stack.broker.run(stack.broker.pool().claim("first-in-line", "clara", wait_s=60))
+    assert claim.outcome is Granted.QUEUED
 
 
 async def test_click_opens_the_meeting_in_a_new_tab(browser: BrowserContext, stack: Stack, school: School) -> None:
@@ -69,16 +78,40 @@ async def test_double_click_is_one_lesson(browser: BrowserContext, stack: Stack,
     assert len(await school.meetings()) == 1
 
 
-async def test_busy_pool_is_said_in_the_readers_language(browser: BrowserContext, stack: Stack, school: School) -> None:
-    take_every_host(stack)
+async def test_place_in_line_is_shown_until_a_host_is_free(
+    browser: BrowserContext, stack: Stack, school: School
+) -> None:
+    other = take_every_host(stack)
     page = await open_page(browser, stack, school)
     tab = await press(page)
-    await expect(page.get_by_role("alert")).to_contain_text("Все Zoom аккаунты заняты")
+    await expect(tab.get_by_role("status")).to_contain_text("Все Zoom аккаунты заняты. Ваше место в очереди: 1")
+    stack.broker.run(stack.broker.pool().release([other.id], ReleaseReason.ENDED))
+    await tab.wait_for_url("https://zoom.example/**")
+
+
+async def test_full_line_is_said_in_the_readers_language(browser: BrowserContext, stack: Stack, school: School) -> None:
+    take_every_host(stack)
+    fill_the_line(stack)
+    page = await open_page(browser, stack, school)
+    tab = await press(page)
+    await expect(page.get_by_role("alert")).to_contain_text("Все Zoom аккаунты заняты, и очередь переполнена")
     await wait_until_async(lambda: _is(tab.is_closed()), "the tab closes")
     await page.get_by_role("button", name="English").click()
     await press(page, "Start now")
-    await expect(page.get_by_role("alert")).to_contain_text("All Zoom accounts are busy")
+    await expect(page.get_by_role("alert")).to_contain_text("All Zoom accounts are busy, and the queue is full")
     assert await page.evaluate("document.documentElement.lang") == "en"
+
+
+async def test_expired_subscription_is_said_and_nothing_is_started(
+    browser: BrowserContext, stack: Stack, school: School
+) -> None:
+    claims = {"user_id": "dora", "exp": time.time() + 600, "subscription_until": time.time() - 60}
+    token = jwt.encode(claims, stack.settings.jwt_key.get_secret_value(), "HS256")
+    page = await browser.new_page()
+    await page.goto(f"{stack.api_url}/teacher/#token={token}")
+    await press(page)
+    await expect(page.locator("#quick-start").get_by_role("alert")).to_contain_text("Подписка истекла")
+    assert await school.meetings() == []
 
 
 async def _is(value: bool) -> bool:
@@ -98,6 +131,7 @@ async def test_slow_zoom_is_waited_for_with_a_word_in_the_tab(
 
 async def test_whole_way_by_keyboard_keeps_the_focus(browser: BrowserContext, stack: Stack, school: School) -> None:
     take_every_host(stack)
+    fill_the_line(stack)
     page = await open_page(browser, stack, school)
     await page.get_by_label("Минут").focus()
     await page.keyboard.press("Tab")
@@ -133,7 +167,7 @@ async def test_server_out_of_reach_is_said_after_some_tries(
     page = await open_page(browser, stack, school)
     await page.route("**/quick-start/", lambda route: route.abort())
     await press(page)
-    await expect(page.get_by_role("alert")).to_contain_text("Сервер недоступен")
+    await expect(page.get_by_role("alert")).to_contain_text("Сервер недоступен", timeout=20_000)
 
 
 async def test_lost_connection_in_between_makes_no_second_lesson(
