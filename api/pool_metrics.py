@@ -14,11 +14,10 @@ from prometheus_client.registry import Collector
 from api.services import Services
 from broker.errors import ZoomPoolError
 from broker.models import PoolStatus
+from broker.registry.teachers import is_personal
 
 log = structlog.get_logger(__name__)
 
-PERSONAL = "teacher-"
-"""Pools of one teacher each: their names hold ids, so they are counted together."""
 SCRAPE_S = 5.0
 """Redis gets this long; then the scrape goes without it, because the process's own counts matter most when it hangs."""
 AT_ONCE = 20
@@ -86,7 +85,8 @@ async def _pools(services: Services, measured: Measured) -> None:
     leases: Counter[tuple[str, ...]] = Counter()
     suspect_s: dict[tuple[str, ...], float] = {}
     for status, age_s in await asyncio.gather(*map(one, await broker.pools())):
-        label = "personal" if status.pool.startswith(PERSONAL) else status.pool
+        # Their names hold ids, and nobody wants a series for every teacher.
+        label = "personal" if is_personal(status.pool) else status.pool
         slots.update({(label, state): getattr(status, state) for state in STATES})
         leases.update({(label, phase): count for phase, count in status.phases.items()})
         suspect_s[label,] = max(suspect_s.get((label,), 0.0), age_s)

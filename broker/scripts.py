@@ -5,7 +5,7 @@ keys, its arguments in order, every form of its result and its errors. Callers g
 puts them in order, so that a header that is wrong cannot stay unnoticed.
 
     -- claim: take the best free slot of a pool.        name and purpose
-    -- include lease                                     text of include_lease.lua comes first
+    -- include lease                                     text of include_lease.lua comes first; further down: there
     -- key base: the pool's prefix                       KEYS[1], KEYS[2], …
     -- arg lesson: lesson id                             ARGV[1], ARGV[2], …
     -- arg leases...: lease ids                          the rest of ARGV; the last one only
@@ -45,6 +45,7 @@ NAMES = (
 
 Argument = str | int | float
 
+_INCLUDE = re.compile(r"^-- include (?P<part>\w+)\n", re.MULTILINE)
 _LINE = re.compile(r"-- (?P<kind>include|key|arg|returns|error) (?P<rest>.+)")
 _NAMED = re.compile(r"(?P<name>[A-Za-z_]+)(?P<many>\.\.\.)?: (?P<text>.+)")
 
@@ -127,7 +128,9 @@ def parse(name: str, body: str, include: Callable[[str], str]) -> Script:
         found[kind].append(text)
     if not found["returns"] or not found["error"]:
         raise ScriptError(name, "the header says nothing about its results or its errors")
-    text = "".join(include(part) for part in found["include"]) + body
+    front = "".join(include(part) for part in found["include"])
+    top = "\n".join(header) + "\n"
+    text = front + top + _INCLUDE.sub(lambda match: include(match["part"]), body.removeprefix(top))
     return Script(
         name=name,
         purpose=header[0].removeprefix(title),

@@ -1,4 +1,5 @@
 -- advance: move a lease to its next phase, or record facts about it, if its fence is still the slot's.
+-- include base
 -- include lease
 -- key base: the pool's prefix, zp:{pool}:
 -- arg lease: lease id

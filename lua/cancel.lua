@@ -1,4 +1,5 @@
 -- cancel: give up a lesson's place in the queue.
+-- include base
 -- include lease
 -- include queue
 -- key base: the pool's prefix, zp:{pool}:

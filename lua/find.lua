@@ -1,4 +1,5 @@
 -- find: what is known of a lesson, a Zoom meeting or a lease: the lease that runs, or how the last one ended.
+-- include base
 -- include lease
 -- include queue
 -- key base: the pool's prefix, zp:{pool}:

@@ -1,4 +1,5 @@
 -- forecast: how many slots the pool will have and how many of them are reserved, by quarters of an hour.
+-- include base
 -- include lease
 -- include queue
 -- key base: the pool's prefix, zp:{pool}:

@@ -1,4 +1,5 @@
 -- list: a page of a pool's leases or accounts.
+-- include base
 -- include lease
 -- key base: the pool's prefix, zp:{pool}:
 -- arg kind: leased, suspect or accounts

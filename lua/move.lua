@@ -1,4 +1,5 @@
 -- move: give a lesson another host because its own failed it, and take that account out of rotation, in one step.
+-- include base
 -- include lease
 -- key base: the pool's prefix, zp:{pool}:
 -- arg lease: the lease on the host that failed; the caller knows that no meeting was made for it

@@ -1,4 +1,5 @@
 -- reap: act on passed deadlines, a bounded number at a time, and name the leases whose job was lost.
+-- include base
 -- include lease
 -- include queue
 -- key base: the pool's prefix, zp:{pool}:

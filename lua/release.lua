@@ -1,4 +1,5 @@
 -- release: end one lease or many, if their fences are still their slots'.
+-- include base
 -- include lease
 -- key base: the pool's prefix, zp:{pool}:
 -- arg reason: why, one of the release reasons

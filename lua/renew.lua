@@ -1,5 +1,5 @@
 -- renew: push back the deadline of a live lease after a sign of life.
--- include lease
+-- include base
 -- key base: the pool's prefix, zp:{pool}:
 -- arg lease: lease id
 -- arg ttl_ms: life from now, cut at the lease's max_hold; a later deadline stays

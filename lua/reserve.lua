@@ -1,4 +1,5 @@
 -- reserve: keep a slot for a lesson from a while before its start until its end, if the pool has one for all that time.
+-- include base
 -- include lease
 -- include queue
 -- key base: the pool's prefix, zp:{pool}:

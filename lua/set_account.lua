@@ -1,4 +1,5 @@
 -- set_account: add, resize, park, unpark or remove one account of a pool. Running leases are never touched.
+-- include base
 -- include lease
 -- key base: the pool's prefix, zp:{pool}:
 -- arg action: add, resize, park, unpark or remove

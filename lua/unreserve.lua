@@ -1,4 +1,5 @@
 -- unreserve: give up a lesson's reservation, used or not.
+-- include base
 -- include lease
 -- include queue
 -- key base: the pool's prefix, zp:{pool}:

@@ -27,7 +27,7 @@ from broker.testing.environment import private_settings
 from broker.testing.redis_server import SOCKET, RedisServer
 from tests.benchmarks.report import Figure, show
 
-SIZES = (1_000, 20_000)
+SIZES = (1_000, 100_000, 1_000_000)
 CONNECTIONS = 50
 REQUESTS = 40_000
 """Of one round, in a pool that has so many slots; a smaller one is emptied and filled again instead."""
@@ -92,7 +92,7 @@ class Bench:
         """An empty server with a pool of so many accounts of one slot each."""
         self.redis.flushall()
         for first in range(0, slots, 1000):
-            self.redis.eval(ACCOUNTS, 1, self.pool.keys.base, first, min(first + 1000, slots) - 1)  # type: ignore[arg-type]
+            self.redis.eval(ACCOUNTS, 1, self.pool.keys.base, first, min(first + 1000, slots) - 1)
         if slots <= SIZES[0]:
             assert violations(self._broker, self.pool) == []
 
@@ -108,7 +108,7 @@ class Bench:
 
     def go_live(self) -> None:
         """Take every claim through all phases to a running meeting, as workers and webhooks do."""
-        leases = [LeaseId.parse(lease) for lease in self.redis.hvals(self.pool.keys.lessons)]
+        leases = [LeaseId.parse(str(lease)) for lease in self.redis.hvals(self.pool.keys.lessons)]
         meetings = itertools.count(80_000_000_000)
         for first in range(0, len(leases), PAGE):
             with self.redis.pipeline(transaction=False) as page:

@@ -248,8 +248,8 @@ async def test_sole_right_to_try_keeps_two_runs_of_a_job_from_making_two_meeting
 ) -> None:
     if not protected:
         rewrite("return {'busy', now", "local _ = {'busy', now")
-    # Longer than both looks for an earlier attempt's meeting, so that the marker cannot save the day.
-    school.zoom.switch(Switches(route_latency={"create_meeting": Latency(ms=500)}))
+    # Zoom does not list what an earlier attempt has just made, so that the marker cannot save the day.
+    school.zoom.switch(Switches(route_latency={"create_meeting": Latency(ms=200)}, listed_after_s=HOUR_S))
     lease = await school.claim()
     await asyncio.gather(*(create_meeting("default", str(lease.id)) for _ in range(3)))
     assert (school.zoom.judge.meetings_created == 1) is protected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from broker.models import Account, Granted, LeaseId, ReleaseReason
 from broker.testing.environment import private_settings
@@ -50,7 +51,7 @@ async def test_waiters_take_freed_slots_in_order_each_woken_by_name(redis_url: s
         async with asyncio.TaskGroup() as line, asyncio.timeout(4 * SOON_S):
             for number in range(WAITERS):
                 line.create_task(wait_in_line(number))
-                await wait_until_async(lambda at=number + 1: waiting(at), "the next one waits")
+                await wait_until_async(partial(waiting, number + 1), "the next one waits")
             for lease_id in held:
                 await give_back(lease_id)
     assert sorted(served) == list(range(WAITERS))

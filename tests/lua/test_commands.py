@@ -5,7 +5,6 @@ The counts are of one round trip each. They do not depend on how large the pool 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ OURS = {"evalsha", "eval", "info", "config", "config|resetstat", "script|load"}
 
 
 @pytest.fixture(params=[1, 400], ids=["one-host", "400-hosts"])
-def pool(request: pytest.FixtureRequest, broker: Broker) -> Iterator[Pool]:
+def pool(request: pytest.FixtureRequest, broker: Broker) -> Pool:
     pool = broker.pool(factories.POOL)
     add(broker, pool, *(f"host-{number:03d}" for number in range(request.param)))
     return pool
@@ -40,7 +39,7 @@ def cost(redis: redis_py.Redis, broker: Broker, operation: Operation[Any]) -> in
 
 def test_claim(redis: redis_py.Redis, broker: Broker, pool: Pool) -> None:
     assert cost(redis, broker, pool.claim("algebra", "anna", wait_s=60)) == 16
-    assert cost(redis, broker, pool.claim("algebra", "anna", wait_s=60)) == 6, "it has one"
+    assert cost(redis, broker, pool.claim("algebra", "anna", wait_s=60)) == 7, "it has one"
 
 
 def test_phases(redis: redis_py.Redis, broker: Broker, pool: Pool) -> None:

@@ -30,7 +30,7 @@ def code(text: str) -> str:
 
 def test_every_file_is_a_known_script_or_a_part_of_one() -> None:
     names = {path.stem for path in LUA.glob("*.lua")}
-    assert names == {*scripts.NAMES, "include_lease", "include_queue"}
+    assert names == {*scripts.NAMES, "include_base", "include_lease", "include_queue"}
 
 
 @ALL
@@ -119,8 +119,11 @@ def test_the_look_for_globals_sees_one() -> None:
         test_no_script_assigns_a_global(leaky)
 
 
-def test_includes_stand_in_front() -> None:
+def test_includes_stand_where_they_are_named() -> None:
+    """In the header: in front of everything. Further down: there."""
+    parts = {"front": "local one = 1\n", "middle": "local two = 2\n"}
+    header = "-- x: adds\n-- include front\n-- returns {3}: three\n-- error none\n"
+    script = scripts.parse("x", f"{header}local zero = 0\n-- include middle\nreturn {{one + two}}\n", parts.__getitem__)
+    assert script.text == f"local one = 1\n{header}local zero = 0\nlocal two = 2\nreturn {{one + two}}\n"
     for script in scripts.load_all():
-        wants = "-- include lease" in script.body
-        assert script.text.endswith(script.body)
-        assert (script.text != script.body) == wants, script.name
+        assert (script.text != script.body) == ("-- include " in script.body), script.name

@@ -36,7 +36,7 @@ def ticket(broker: Broker, pool: Pool, lesson: str, wait_s: float = 60, priority
 
 
 def line(broker: Broker, pool: Pool) -> list[str]:
-    return list(broker.redis.zrange(pool.keys.waiting, 0, -1))
+    return [str(lesson) for lesson in broker.redis.zrange(pool.keys.waiting, 0, -1)]
 
 
 def full(broker: Broker, pool: Pool, *hosts: str) -> list[LeaseId]:
@@ -138,6 +138,15 @@ def test_nothing_is_granted_past_the_deadline_of_a_ticket(broker: Broker, pool: 
     again = ticket(broker, pool, "late", wait_s=3)
     assert (again.position, again.asked_ms) == (2, again.now_ms), "its old place is lost; this is a new request"
     assert ask(broker, pool, "in-time").outcome is Granted.GRANTED
+
+
+def test_own_lapsed_ticket_is_seen_behind_any_number_of_others(broker: Broker, pool: Pool) -> None:
+    full(broker, pool, "a")
+    for number in range(EXPIRE_BATCH + 1):
+        ticket(broker, pool, f"lesson-{number}", wait_s=3)
+    pass_time(broker.redis, pool, 3_001)
+    again = ticket(broker, pool, f"lesson-{EXPIRE_BATCH}", wait_s=3)
+    assert (again.length, again.asked_ms) == (1, again.now_ms)
 
 
 def test_queue_is_bounded(broker: Broker) -> None:

@@ -102,6 +102,18 @@ def test_used_reservation_counts_until_its_planned_end(broker: Broker, pool: Poo
     pass_time(broker.redis, pool, 31 * MINUTE_MS)
     broker.run(pool.reap())
     assert (booked(broker, pool), broker.run(pool.status()).reservations) == ([], 0)
+    assert "reservation.lapsed" not in {event.type for event in broker.run(pool.events())}, "it was used"
+
+
+def test_slot_that_is_kept_for_a_reservation_wakes_nobody_else(broker: Broker, pool: Pool) -> None:
+    add(broker, pool, "a", "b")
+    leases = [claimed(broker, pool, lesson).id for lesson in ("first", "second")]
+    reserve(broker, pool, "algebra")
+    assert claim(broker, pool, "quick", wait_s=60) is Granted.QUEUED
+    broker.run(pool.release(leases[:1], ReleaseReason.ENDED))
+    assert "wake" not in broker.run(pool.events(count=1))[0].fields
+    broker.run(pool.release(leases[1:], ReleaseReason.ENDED))
+    assert broker.run(pool.events(count=1))[0].fields["wake"] == "quick"
 
 
 def test_overbooked_window_is_refused_with_the_window_and_the_numbers(broker: Broker, pool: Pool) -> None:

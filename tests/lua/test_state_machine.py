@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from typing import cast
 from unittest.mock import patch
 
+import pytest
 import redis as redis_py
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -515,13 +516,14 @@ def assert_same(lease: HeldLease, fields: dict[str, str] | object) -> None:
     assert (int(fields.get("looks") or 0), int(fields.get("instance_ms") or 0)) == (lease.looks, lease.instance)
 
 
+@pytest.mark.timeout(300)
 def test_scripts_do_what_the_model_does_in_any_order(redis: redis_py.Redis) -> None:
     constants = {"CLAIM_STALL_S": STALL_MS / 1000, "EXPIRE_BATCH": EXPIRE_BATCH, "MOST_MOVES": MOST_MOVES}
     with patch.dict(vars(operations), constants):
         run_state_machine_as_test(
             lambda: Pools(redis),  # type: ignore[arg-type]  # any factory of a machine will do
             settings=settings(
-                max_examples=250,
+                max_examples=150,
                 stateful_step_count=40,
                 deadline=None,
                 print_blob=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -109,7 +109,6 @@ class Hazards:
         self._school = school
         self._proxies = proxies
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._webhook_faults: Counter[Kind] = Counter()
 
     async def carry_out(self, plan: Iterable[Fault], began_s: float) -> None:
         """Let everything go wrong at its time; returns when all of it is put right.
@@ -145,15 +144,10 @@ class Hazards:
     async def _carry_out(self, fault: Fault, began_s: float) -> None:
         await asyncio.sleep(max(began_s + fault.at_s - time.monotonic(), 0))
         log.info("goes wrong", kind=fault.kind, target=fault.target, lasts_s=fault.lasts_s)
-        async with self._how(fault) as seen:
+        async with self._how(fault):
             await asyncio.sleep(fault.lasts_s)
-            for _ in range(round(EXTRA_S / LOOK_S)):
-                if await seen():
-                    break
-                await asyncio.sleep(LOOK_S)
-            self.seen[fault.kind] += await seen()
 
-    def _how(self, fault: Fault) -> AbstractAsyncContextManager[Callable[[], Any]]:
+    def _how(self, fault: Fault) -> AbstractAsyncContextManager[None]:
         kind = fault.kind
         if kind.is_kill:
             return self._killed(fault)
@@ -166,47 +160,64 @@ class Hazards:
         if kind in WEBHOOKS:
             return self._webhooks_changed(fault)
         if kind is Kind.TOKENS_REVOKED:
-            return self._tokens_revoked()
+            return self._tokens_revoked(fault)
         if kind is Kind.LISTED_LATE:
-            return self._listed_late()
+            return self._listed_late(fault)
         return self._ruled(fault)
 
-    # Each begins a fault, yields what tells whether it took place, and puts it right.
+    # Each begins a fault, counts it when its time is up, and puts it right.
 
     @asynccontextmanager
-    async def _killed(self, fault: Fault) -> AsyncIterator[Callable[[], Any]]:
+    async def _killed(self, fault: Fault) -> AsyncIterator[None]:
         process = self._stack.processes[fault.target]
         async with self._turns[fault.target]:
-            ran = process.alive
+            self.seen[fault.kind] += process.alive
             process.kill()
-            yield _said(ran)
+            yield
             await self._start(fault.target)
 
     @asynccontextmanager
-    async def _frozen(self, fault: Fault) -> AsyncIterator[Callable[[], Any]]:
+    async def _frozen(self, fault: Fault) -> AsyncIterator[None]:
         process = self._stack.processes[fault.target]
         async with self._turns[fault.target]:
             process.pause()
-            yield _said(process.alive)
+            yield
+            self.seen[fault.kind] += process.alive
             process.resume()
 
     @asynccontextmanager
-    async def _troubled(self, fault: Fault) -> AsyncIterator[Callable[[], Any]]:
+    async def _troubled(self, fault: Fault) -> AsyncIterator[None]:
         part, trouble = TROUBLES[fault.kind]
         self._proxies[part].begin(trouble)
-        yield _said(True)
+        yield
+        self.seen[fault.kind] += 1
         self._proxies[part].end(trouble)
 
     @asynccontextmanager
-    async def _host_changed(self, fault: Fault) -> AsyncIterator[Callable[[], Any]]:
+    async def _host_changed(self, fault: Fault) -> AsyncIterator[None]:
         wrong, right = HOSTS[fault.kind]
         async with self._turns[f"{fault.kind} {fault.target}"]:
             await self._school.change_host(fault.target, **wrong)
-            yield _said(True)
+            yield
+            self.seen[fault.kind] += 1
             await self._school.change_host(fault.target, **right)
 
     @asynccontextmanager
-    async def _webhooks_changed(self, fault: Fault) -> AsyncIterator[Callable[[], Any]]:
+    async def _tokens_revoked(self, fault: Fault) -> AsyncIterator[None]:
+        await self._school.revoke_tokens()
+        self.seen[fault.kind] += 1
+        yield
+
+    @asynccontextmanager
+    async def _listed_late(self, fault: Fault) -> AsyncIterator[None]:
+        async with self._turns[fault.kind]:
+            await self._school.switch(listed_after_s=LISTED_AFTER_S)
+            yield
+            self.seen[fault.kind] += 1
+            await self._school.switch(listed_after_s=0)
+
+    @asynccontextmanager
+    async def _webhooks_changed(self, fault: Fault) -> AsyncIterator[None]:
         wrong, right = WEBHOOKS[fault.kind]
         async with self._turns[fault.kind]:
             before = (await self._school.webhooks(**wrong))["events"]
@@ -214,22 +225,12 @@ class Hazards:
             async def met() -> bool:
                 return bool((await self._school.webhooks())["events"] > before)
 
-            yield met
+            yield
+            self.seen[fault.kind] += await _soon(met)
             await self._school.webhooks(**right)
 
     @asynccontextmanager
-    async def _tokens_revoked(self) -> AsyncIterator[Callable[[], Any]]:
-        await self._school.revoke_tokens()
-        yield _said(True)
-
-    @asynccontextmanager
-    async def _listed_late(self) -> AsyncIterator[Callable[[], Any]]:
-        await self._school.switch(listed_after_s=LISTED_AFTER_S)
-        yield _said(True)
-        await self._school.switch(listed_after_s=0)
-
-    @asynccontextmanager
-    async def _ruled(self, fault: Fault) -> AsyncIterator[Callable[[], Any]]:
+    async def _ruled(self, fault: Fault) -> AsyncIterator[None]:
         if fault.kind is Kind.TOKEN_ENDPOINT_DOWN:
             await self._school.revoke_tokens()  # or nobody would ask for new ones
         rule = await self._school.add_fault(**RULES[fault.kind])
@@ -237,7 +238,8 @@ class Hazards:
         async def met() -> bool:
             return await self._school.fault_applied(rule) > 0
 
-        yield met
+        yield
+        self.seen[fault.kind] += await _soon(met)
         await self._school.remove_fault(rule)
         if fault.kind is Kind.DAILY_LIMIT:
             try:
@@ -273,8 +275,10 @@ class Hazards:
                     process.start()
 
 
-def _said(known: bool) -> Callable[[], Any]:
-    async def seen() -> bool:
-        return known
-
-    return seen
+async def _soon(met: Callable[[], Awaitable[bool]]) -> bool:
+    """Whether a fault was met, now or within a while."""
+    for _ in range(round(EXTRA_S / LOOK_S)):
+        if await met():
+            return True
+        await asyncio.sleep(LOOK_S)
+    return False
