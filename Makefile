@@ -43,7 +43,7 @@ test: $(READY) ## run the tests on a private Redis that they start themselves
 bench: $(READY) ## measure everything beside its limit or peer (ARGS="burst memory"; needs PostgreSQL and redis-tools)
 	@$(BIN)/python -c 'import psycopg' 2>/dev/null \
 		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
-	@$(BIN)/python -m tests.benchmarks $(ARGS)
+	@PLOT=$(PLOT) $(BIN)/python -m tests.benchmarks $(ARGS)
 
 lint: $(READY) ## check style and form
 	@$(BIN)/ruff check .

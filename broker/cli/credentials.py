@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, TypeVar
 
 import redis.asyncio
@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from broker.cli.session import JsonOption, counted, print_json, print_table, settings_with_logging
 from broker.client import AsyncBroker
 from broker.errors import ConfigurationError, CredentialInUse
-from broker.models import Credential
+from broker.models import NO_SECRET, Credential
 from broker.redis import connect_async
 from broker.registry import credentials
 from broker.secrets import SecretBox
@@ -53,7 +53,13 @@ def add(
     settings = settings_with_logging()
     box = SecretBox(settings.secret_keys)
     credential = Credential(name, account_id, client_id, _secret(from_stdin=stdin))
-    _with_redis(settings, lambda connection: credentials.save(connection, box, credential))
+
+    async def work(connection: redis.asyncio.Redis) -> None:
+        # The webhook secret, which the web app may have entered, is not what is replaced here.
+        ((_, kept),) = await credentials.webhook_secret(connection, box, name) or ((name, NO_SECRET),)
+        await credentials.save(connection, box, replace(credential, webhook_secret=kept))
+
+    _with_redis(settings, work)
     typer.echo(f"credential {name}: saved, its secret encrypted")
 
 

@@ -7,15 +7,20 @@ make bench ARGS="burst memory"   some of it
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
-from tests.benchmarks import footprint, report, starts, webhooks
+from rich.console import Console
+
+from tests.benchmarks import footprint, handover, report, scripts, starts, webhooks
 from tests.benchmarks.report import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
+    "scripts": scripts.scripts,
+    "handover": handover.handover,
     "overhead": starts.overhead,
     "burst": starts.burst,
     "webhooks": webhooks.acknowledgement,
@@ -42,6 +47,10 @@ def main() -> int:
         report.show(f"\n{name} ({time.monotonic() - began:.0f} s)", found)
         figures += found
     report.write(figures, commit())
+    if os.environ.get("PLOT"):
+        from tests.benchmarks import plot
+
+        Console().print(str(plot.draw()))
     return 0 if all(figure.kept is not False for figure in figures) else 1
 
 

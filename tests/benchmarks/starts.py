@@ -25,7 +25,7 @@ def overhead() -> list[Figure]:
     figures: list[Figure] = []
     for per_second, count in ((1, 20), (50, 500)):
         with system(accounts=count + WARM_UP) as stack:
-            took = asyncio.run(_paced(stack, count, per_second))
+            took = asyncio.run(paced(stack, count, per_second))
         figures += spread(
             f"start_overhead_ms_at_{per_second}_per_s",
             [ms - ZOOM_MS for ms in took],
@@ -42,7 +42,7 @@ async def warm_up(stack: Stack) -> None:
         await asyncio.gather(*starts)
 
 
-async def _paced(stack: Stack, count: int, per_second: float) -> list[float]:
+async def paced(stack: Stack, count: int, per_second: float) -> list[float]:
     await warm_up(stack)
     async with connections(stack.api_url, count) as open_connections:
 

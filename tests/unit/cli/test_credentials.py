@@ -34,7 +34,9 @@ def test_a_secret_is_not_taken_from_the_command_line(zoompool: Run) -> None:
 
 def test_credentials_are_listed_without_secrets(zoompool: Run, pool: Pool) -> None:
     text = ok(zoompool("credentials", "list", "--json"))
-    assert json.loads(text) == [{"name": "default", "account_id": "acc", "client_id": "cli", "has_webhook_secret": False}]
+    assert json.loads(text) == [
+        {"name": "default", "account_id": "acc", "client_id": "cli", "has_webhook_secret": False}
+    ]
     assert SECRET not in text + ok(zoompool("credentials", "list"))
 
 

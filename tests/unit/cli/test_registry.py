@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import redis.asyncio
@@ -95,3 +96,15 @@ async def test_rotation_makes_the_old_key_dispensable(zoompool: Run, pool: Pool,
     assert "1 credential encrypted" in told
     assert (await credentials.load(aredis, SecretBox([SecretStr(new)]), "default")).client_id == "cli"
     refused(await asyncio.to_thread(zoompool, "credentials", "rotate"), "secret_unreadable")
+
+
+async def test_a_new_client_secret_leaves_the_webhook_secret_alone(
+    zoompool: Run, pool: Pool, aredis: redis.asyncio.Redis
+) -> None:
+    box = SecretBox([SecretStr(KEY)])
+    known = await credentials.load(aredis, box, "default")
+    await credentials.save(aredis, box, replace(known, webhook_secret=SecretStr("whisper")))
+    add = ("credentials", "add", "default", "--account-id", "acc", "--client-id", "new")
+    ok(await asyncio.to_thread(zoompool, *add))
+    saved = await credentials.load(aredis, box, "default")
+    assert (saved.client_id, saved.webhook_secret.get_secret_value()) == ("new", "whisper")
