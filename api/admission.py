@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api import subscriptions
+from api import reservations, subscriptions
 from api.auth import Caller, Role
 from api.errors import Problem
 from api.lessons import Lessons, Start
@@ -36,7 +36,7 @@ async def admit(services: Services, who: Caller, lesson: str, body: StartBody, *
     pool = await place_of(services.lessons, lesson)
     if personal and not pool and not await holds(services.lessons, lesson):
         pool = await own_pool(services, owner, lesson)
-    priority = Priority.OPS if who.role is Role.OPS else Priority.QUICK
+    priority = Priority.OPS if who.role is Role.OPS else reservations.priority(services, registered)
     return Start(
         lesson,
         owner,

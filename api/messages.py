@@ -46,6 +46,9 @@ PROBLEMS: dict[str, Text] = {
         400, "Добавьте в профиль данные своего Zoom-приложения", "Add your own Zoom app to your profile first"
     ),
     "owner_quota": Text(409, "У вас уже идёт слишком много уроков", "You have too many lessons running already"),
+    "pool_overbooked": Text(
+        409, "На это время все Zoom аккаунты уже зарезервированы", "Every Zoom account is reserved for that time"
+    ),
     "pool_exhausted": Text(503, "Все Zoom аккаунты заняты", "All Zoom accounts are busy"),
     "queue_full": Text(
         503, "Все Zoom аккаунты заняты, и очередь переполнена", "All Zoom accounts are busy, and the queue is full"

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     max_leases_per_owner: int = Field(default=2, ge=1)
     ticket_ttl_s: float = Field(default=10, gt=0, description="who waits must be heard of so often")
     queue_max: int = Field(default=1000, ge=0, description="no more may wait in one pool")
+    reserve_lessons: bool = Field(default=True, description="keep a host for lessons that are registered with a time")
     reserve_lead_s: float = Field(default=10 * 60, ge=0, description="a reserved slot is kept so long before")
     outcome_ttl_s: float = Field(default=24 * 3600, gt=0, description="how long the end of a lease is remembered")
     events_maxlen: int = Field(default=10_000, ge=100)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from api import reservations
 from api.admission import wherever
 from api.auth import Caller
 from api.deps import LessonId, Service, ServicesDep, User
@@ -55,21 +56,20 @@ async def list_lessons(
     return LessonPage(lessons=found, next=str(after) if after else None)
 
 
-@router.put("/{lesson}/", summary="Register a lesson", responses=problems("role_required", "lesson_unknown"))
+@router.put(
+    "/{lesson}/",
+    summary="Register a lesson",
+    responses=problems("role_required", "lesson_unknown", "pool_overbooked"),
+)
 async def put_lesson(all: ServicesDep, who: Service, lesson: LessonId, body: LessonIn) -> LessonView:
-    """Register a lesson, or replace what is registered of it. A start that goes on is not touched."""
-    saved = await registry.save(
-        all.broker.redis,
-        registry.Lesson(
-            lesson,
-            body.teacher,
-            body.title,
-            "" if body.group_id is None else str(body.group_id),
-            _ms(body.starts_at),
-            body.duration or 0,
-        ),
-        keep_days=all.settings.lesson_keep_days,
-    )
+    """Register a lesson, or replace what is registered of it. A start that goes on is not touched.
+
+    With a time, a host of the pool is kept for it; 409 says for which window the pool has none left.
+    """
+    group = "" if body.group_id is None else str(body.group_id)
+    new = registry.Lesson(lesson, body.teacher, body.title, group, _ms(body.starts_at), body.duration or 0)
+    await reservations.reserve(all, new)
+    saved = await registry.save(all.broker.redis, new, keep_days=all.settings.lesson_keep_days)
     return await _view(all, who, saved)
 
 
@@ -79,6 +79,7 @@ async def put_lesson(all: ServicesDep, who: Service, lesson: LessonId, body: Les
 async def delete_lesson(all: ServicesDep, who: Service, lesson: LessonId) -> Response:
     """Forget what is registered of a lesson. If it runs, it runs on; `end` it first if it shall not."""
     await registry.delete(all.broker.redis, lesson)
+    await reservations.give_up(all, lesson)
     return Response(status_code=204)
 
 

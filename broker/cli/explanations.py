@@ -243,6 +243,10 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The meeting could not be made, for a reason that has no code of its own here.",
         "See the worker's log, and 'zoompool leases show LESSON'.",
     ),
+    "pool_overbooked": _error(
+        "So many lessons are registered for this time that the pool would have no host for one more.",
+        "Register the lesson for another time, or add accounts. GET /api/pools/default/forecast/ shows what is free.",
+    ),
     "owner_quota": _error(
         "The teacher holds as many lessons as ZOOMPOOL_MAX_LEASES_PER_OWNER allows.",
         "End one of them: GET /api/me/ lists them, and 'zoompool leases list' shows who holds what.",

@@ -11,6 +11,7 @@ from broker.models import Credential, Lease, Phase, ReleaseReason
 from broker.registry import credentials, personal
 from broker.registry.teachers import Teacher
 from broker.testing.zoom_simulator import AppSpec, HostSpec
+from broker.zoom import open_zoom
 from broker.zoom.models import User, UserType
 from broker.zoom.webhooks import WebhookEvent
 from tests.integration.conftest import School
@@ -165,3 +166,10 @@ def test_owner_of_the_account_is_meant_where_several_can_host() -> None:
 
 def test_only_one_who_can_host_is_meant_where_the_owner_cannot() -> None:
     assert owner_of([user("a"), user("b", role="0", type=UserType.UNASSIGNED)], POOL).id == "a"
+
+
+async def test_users_are_listed_over_all_pages(school: School) -> None:
+    await give_account(school, *(f"user{number}@home.example" for number in range(301)))
+    async with open_zoom(school.settings, school.broker.redis, school.box) as zoom:
+        users = await zoom.list_users(await credentials.load(school.broker.redis, school.box, POOL))
+    assert len({found.email for found in users}) == 301
