@@ -216,6 +216,9 @@ def webhook_secrets(account_digest: str) -> str:
 
 RETIRING = f"{ROOT}:pools:retiring"
 """SET of personal pools that are being taken out of `POOLS`, no TTL. Empty unless somebody was killed doing it."""
+CLOSING_GUARD = f"{ROOT}:pools:guard:close"
+"""STRING, short TTL: held while personal pools are being closed, so that only one process does it."""
+
 
 def personal_lesson(lesson: str) -> str:
     """STRING, TTL `max_hold` and `outcome_ttl`: the personal pool in which this lesson was started last."""

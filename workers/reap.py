@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from broker import keys
 from broker.jobs import CREATE_MEETING, once_per
 from broker.operations import Pool
 from broker.registry.personal import close_idle
@@ -29,9 +30,16 @@ async def reap() -> str:
             async with guarded(context.redis, pool.keys.guard("reap"), life_s=GUARD_S) as free:
                 if free:
                     done += await reap_pool(context, pool)
-        for name in await close_idle(context.broker, context.settings.personal_idle_s):
-            log.info("closed a personal pool", pool=name)
+        await close_personal_pools(context)
         return f"{done} changes"
+
+
+async def close_personal_pools(context: Context) -> None:
+    """Close the personal pools that nobody uses; one process at a time, because each clears the notes of all."""
+    async with guarded(context.redis, keys.CLOSING_GUARD, life_s=GUARD_S) as free:
+        if free:
+            for name in await close_idle(context.broker, context.settings.personal_idle_s):
+                log.info("closed a personal pool", pool=name)
 
 
 async def reap_pool(context: Context, pool: Pool) -> int:

@@ -39,7 +39,7 @@ async def test_new_start_is_one_claim_one_job_and_one_look(
 
 
 async def waits(app: FastAPI) -> bool:
-    return services_of(app).metrics.waiters._value.get() > 0
+    return bool(services_of(app).metrics.waiters._value.get() > 0)
 
 
 async def test_progress_of_the_worker_wakes_nobody(
@@ -80,7 +80,7 @@ async def test_release_is_one_script_and_wakes_only_the_next_in_line(redis_url: 
         ]
 
         async def all_wait() -> bool:
-            return services.metrics.waiters._value.get() == len(starting)
+            return bool(services.metrics.waiters._value.get() == len(starting))
 
         await wait_until_async(all_wait, "all stand in line")
         before = calls(redis)
@@ -107,7 +107,7 @@ async def test_two_thousand_waiting_requests_hold_no_connection(redis_url: str, 
         ]
 
         async def all_wait() -> bool:
-            return services_of(app).metrics.waiters._value.get() == WAITERS
+            return bool(services_of(app).metrics.waiters._value.get() == WAITERS)
 
         await wait_until_async(all_wait, "all wait", 60)
         connections = len(redis.client_list())

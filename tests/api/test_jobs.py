@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import redis as redis_py
@@ -31,11 +32,12 @@ def raw(redis_url: str) -> Redis:
 @pytest.mark.parametrize("spec", ALL, ids=lambda spec: spec.function)
 async def test_job_is_written_as_rq_writes_it(app: FastAPI, raw: Redis, spec: JobSpec, job_id: str | None) -> None:
     arguments = ("default", {"text": "Алгебра", "n": 1})
-    found = []
+    found: list[Any] = []
     for enqueue in (services_of(app).jobs.enqueue, from_a_worker(raw)):
         raw.flushdb()
         assert await enqueue(spec, *arguments, job_id=job_id)
-        [id] = raw.lrange(f"rq:queue:{spec.queue}", 0, -1)
+        ids: Any = raw.lrange(f"rq:queue:{spec.queue}", 0, -1)
+        [id] = ids
         key = b"rq:job:" + id
         keys = {b"JOB" if key == name else name: raw.type(name) for name in raw.scan_iter()}
         fields = raw.hgetall(key)

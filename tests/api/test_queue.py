@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -45,8 +46,8 @@ async def free(app: FastAPI, lesson: str) -> None:
 async def in_line(app: FastAPI) -> list[str]:
     """Who waits, first in line first."""
     services = services_of(app)
-    found: list[str] = await services.broker.redis.zrange(services.broker.pool().keys.waiting, 0, -1)
-    return found
+    found: Any = await services.broker.redis.zrange(services.broker.pool().keys.waiting, 0, -1)
+    return list(found)
 
 
 async def stands(app: FastAPI, *lessons: str) -> None:
@@ -118,7 +119,7 @@ async def test_caller_who_hangs_up_gives_his_place_to_the_next(app: FastAPI, htt
 
 async def test_server_stops_a_start_when_it_says_that_the_caller_hung_up(app: FastAPI) -> None:
     left = asyncio.Event()
-    sent = []
+    sent: list[Any] = []
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
         "path": path("a"), "raw_path": path("a").encode(), "query_string": b"", "root_path": "",
@@ -251,7 +252,7 @@ async def test_events_of_a_failed_start_end_with_its_code(app: FastAPI) -> None:
 
 
 async def watched(app: FastAPI, lesson: str) -> bool:
-    return services_of(app).metrics.waiters._value.get() > 0
+    return bool(services_of(app).metrics.waiters._value.get() > 0)
 
 
 async def test_events_are_for_the_teacher_alone(app: FastAPI, http: httpx.AsyncClient) -> None:

@@ -1,7 +1,7 @@
 """The scripts beside one that does nothing: same server, same client (redis-benchmark, 50 connections), same minute.
 
 Claims are granted ones only, of a lesson and an owner each that were never seen before. Releases and renewals take
-their lease from a set inside the script, because redis-benchmark cannot count: one command more, charged to them.
+their lease from a list inside the script, because redis-benchmark cannot count: one command more, charged to them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ SPARE = 2 * CONNECTIONS
 """redis-benchmark sends a few requests more than it was asked for."""
 ROUNDS = 3
 PAGE = 500
+LASTING = {"max_leases_per_owner": 10, "claim_ttl_s": 3600, "live_ttl_s": 3600}
+"""No lease runs out while others are measured."""
 LIMITS = {"claim": 0.35, "release": 0.4, "renew": 0.5}
 TODO = "zp:{default}:bench-leases"
+NEXT = f"redis.call('LPOP', '{TODO}')"
+NEXT_AGAIN = f"redis.call('LMOVE', '{TODO}', '{TODO}', 'LEFT', 'RIGHT')"
 NOTHING = "return 1"
 # What add_account writes, a thousand at a time: a million accounts one by one would take longer than all the rest.
 ACCOUNTS = """
@@ -110,12 +114,13 @@ class Bench:
         """Take every claim through all phases to a running meeting, as workers and webhooks do."""
         leases = [LeaseId.parse(str(lease)) for lease in self.redis.hvals(self.pool.keys.lessons)]
         meetings = itertools.count(80_000_000_000)
+        self.redis.delete(TODO)
         for first in range(0, len(leases), PAGE):
             with self.redis.pipeline(transaction=False) as page:
                 for lease in leases[first : first + PAGE]:
                     for step in self._life(lease, next(meetings)):
                         page.execute_command(*command(step))
-                    page.sadd(TODO, str(lease))
+                    page.rpush(TODO, str(lease))
                 page.execute()
 
     def _life(self, lease: LeaseId, meeting: int) -> Iterator[Operation[Any]]:
@@ -132,15 +137,15 @@ class Bench:
         yield self.pool.went_live(lease, meeting_uuid="0123456789abcdefghij==", at_ms=1)
 
     def renewals(self, requests: int) -> float:
-        """Renewals per second of leases picked at random."""
+        """Renewals per second, of one lease after the other."""
         operation = self.pool.renew(LeaseId("any", 0, 1))
-        return self.rate(picking(operation, "SRANDMEMBER", 1), operation.command, requests)
+        return self.rate(picking(operation, NEXT_AGAIN, 1), operation.command, requests)
 
     def releases(self, requests: int) -> float:
         """Releases per second, one lease each."""
         before = self.leased()
         operation = self.pool.release([LeaseId("any", 0, 1)], ReleaseReason.ENDED)
-        rate = self.rate(picking(operation, "SPOP", len(operation.command) - 2), operation.command, requests)
+        rate = self.rate(picking(operation, NEXT, len(operation.command) - 2), operation.command, requests)
         assert before - self.leased() >= requests
         return rate
 
@@ -163,11 +168,11 @@ def text_of(operation: Operation[Any]) -> str:
 
 
 def picking(operation: Operation[Any], how: str, argument: int) -> str:
-    """The script, taking its lease from the set of leases instead of its arguments."""
+    """The script, taking its lease from the list of leases instead of its arguments."""
     start = "local base = KEYS[1]\n"
     text = text_of(operation)
     assert text.count(start) == 1
-    return text.replace(start, f"{start}ARGV[{argument}] = redis.call('{how}', '{TODO}')\n")
+    return text.replace(start, f"{start}ARGV[{argument}] = {how}\n")
 
 
 def scripts() -> list[Figure]:
@@ -176,9 +181,7 @@ def scripts() -> list[Figure]:
     rates: dict[tuple[str, int], float] = {}
     # No sockets but one: what is measured is Redis, not the network.
     with RedisServer(fsync="no") as server:
-        settings = private_settings(
-            server.url, "http://zoom.invalid", {"max_leases_per_owner": 10, "claim_ttl_s": 3600}
-        )
+        settings = private_settings(server.url, "http://zoom.invalid", LASTING)
         with connect(settings) as connection:
             connection.config_set("save", "")
             connection.config_set("appendonly", "no")

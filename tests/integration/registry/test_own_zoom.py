@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from pydantic import SecretStr
 
+from broker import keys
 from broker.models import Credential, Lease, Phase, ReleaseReason
 from broker.registry import credentials, personal
 from broker.registry.teachers import Teacher
@@ -16,6 +17,7 @@ from broker.zoom.models import User, UserType
 from broker.zoom.webhooks import WebhookEvent
 from tests.integration.conftest import School
 from workers.create_meeting import create_meeting
+from workers.guard import guarded
 from workers.own_host import owner_of
 from workers.reap import reap
 from workers.reconcile import reconcile
@@ -114,6 +116,17 @@ async def test_webhooks_move_the_lease_and_the_pool_is_closed_afterwards(
     monkeypatch.setenv("ZOOMPOOL_PERSONAL_IDLE_S", "0")
     await reap()
     assert await school.broker.pools() == ("default",)
+
+
+async def test_only_one_process_closes_pools_at_a_time(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    await personal.open_pool(school.broker, ANNA)
+    monkeypatch.setenv("ZOOMPOOL_PERSONAL_IDLE_S", "0")
+    async with guarded(school.broker.redis, keys.CLOSING_GUARD) as free:
+        assert free
+        await reap()
+        assert POOL in await school.broker.pools()
+    await reap()
+    assert POOL not in await school.broker.pools()
 
 
 async def test_whoever_has_a_secret_of_his_own_cannot_end_other_peoples_lessons(school: School) -> None:
