@@ -41,6 +41,9 @@ _REMEDIES = {
     "MISCONF": "it cannot save them; free its disk, see its log",
 }
 
+CLOSED = "the handler is closed"
+"""What uvloop says of a connection that is used after it was closed."""
+
 
 class Broker:
     """Runs operations on a blocking connection.
@@ -160,6 +163,11 @@ def translated(what: str) -> Iterator[None]:
     except (ConnectionError, TimeoutError, RedisError, OSError) as error:
         # The cause is not quoted in full: a connection error may carry the URL with its password.
         raise BrokerUnavailable(f"{what}: Redis did not answer ({type(error).__name__}); repeat the call") from error
+    except RuntimeError as error:
+        # uvloop's word for a connection that broke at this moment. redis-py does not know it and lets it through.
+        if CLOSED not in str(error):
+            raise
+        raise BrokerUnavailable(f"{what}: Redis did not answer (connection lost); repeat the call") from error
 
 
 def _refusal(error: ResponseError) -> str:

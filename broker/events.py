@@ -126,7 +126,7 @@ class EventHub:
                 self._wake_all()
                 while True:
                     await self._read()
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, RuntimeError) as error:  # the last is uvloop's for a lost connection
                 if self.connected:
                     log.warning("event listener lost its connection", error=type(error).__name__)
                 self.connected = False

@@ -314,3 +314,14 @@ async def test_frozen_server_costs_two_time_outs_at_most(kind: Any, own_server: 
         finally:
             own_server.resume()
         assert (await runner.run(runner.pool().status())).slots == 0
+
+
+async def test_connection_that_uvloop_found_closed_is_unavailable(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """redis-py lets uvloop's error through when a connection breaks while it is being made."""
+
+    def break_down(*args: Any, **options: Any) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    async with made(kind, "redis://127.0.0.1:1/0") as runner:
+        monkeypatch.setattr(type(runner.connection), "execute_command", break_down)
+        assert isinstance(await failure(runner), BrokerUnavailable)
