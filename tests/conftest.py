@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import redis as redis_py
@@ -50,8 +49,8 @@ async def aredis(redis_url: str) -> AsyncIterator[redis_asyncio.Redis]:
         yield client
 
 
-TESTS = Path(__file__).parent
-WHOLE_SYSTEMS = ("acceptance", "browser", "django")
+SYSTEMS = frozenset({"stack", "together"})
+"""Fixtures that are a whole running system."""
 
 # A machine without a browser can run everything else; CI says that it has one, so that nothing is left out there.
 collect_ignore = [] if shutil.which("chromium") or os.environ.get("ZOOMPOOL_TEST_BROWSER") else ["browser"]
@@ -60,9 +59,8 @@ collect_ignore = [] if shutil.which("chromium") or os.environ.get("ZOOMPOOL_TEST
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one running system together, or every process of a parallel run would start one."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder in WHOLE_SYSTEMS:
-            item.add_marker(pytest.mark.xdist_group(folder))
+        if SYSTEMS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
 
 
 def pytest_report_header() -> str:
