@@ -364,8 +364,10 @@ def raise_failure(outcome: Outcome) -> None:
     """Tell the caller why the meeting could not be made, if that is how the lease ended.
 
     Raises:
-        Problem: 502, with Zoom's reason as its code.
+        Problem: 502, with Zoom's reason as its code; or 503 `started_elsewhere`, the lesson has a host in another pool.
     """
+    if outcome.reason is ReleaseReason.ELSEWHERE:
+        raise Problem("started_elsewhere", headers={"Retry-After": "1"})
     # When the host was at fault and all others are in use, a claim says best when to come back.
     if outcome.reason is ReleaseReason.FAILED and outcome.detail != "pool_exhausted":
         known = outcome.detail in PROBLEMS

@@ -63,6 +63,11 @@ PROBLEMS: dict[str, Text] = {
     "start_lapsed": Text(
         503, "Не удалось начать урок вовремя, попробуйте ещё раз", "The start took too long; try again"
     ),
+    "started_elsewhere": Text(
+        503,
+        "Урок только что начат на другом аккаунте, попробуйте ещё раз",
+        "The lesson was started on another account just now; try again",
+    ),
     "start_failed": Text(502, "Zoom не создал встречу", "Zoom did not create the meeting"),
     # Zoom's refusals, as the outcome of a start
     "zoom_credential_rejected": Text(

@@ -14,6 +14,7 @@ from api.auth import Caller
 from api.errors import Problem, translate
 from api.gate import let_in
 from api.hang_up import HUNG_UP, HungUp, unless_hung_up
+from api.lessons import Deadline
 from api.openapi import problems
 from api.prefer import Wait
 from api.schemas import LessonProgress, LessonStatus, StartBody, StartedLesson
@@ -46,6 +47,7 @@ _REFUSALS = (
     "too_many_requests",
     "pool_empty",
     "start_lapsed",
+    "started_elsewhere",
 )
 _FAILURES = (
     "start_failed",
@@ -111,18 +113,20 @@ async def begin(
 async def _start(
     services: Services, who: Caller, lesson: str, body: StartBody, wait: Wait, *, personal: bool
 ) -> StartedLesson | LessonProgress:
-    again = personal
+    # A teacher's own pool may be closed between being opened and being claimed from; a lesson that is started in two
+    # pools at once stays where it was first. Either way the next try finds what is right, and fails not so twice.
+    anew = {"pool_empty", "started_elsewhere"} if personal else {"started_elsewhere"}
+    deadline = Deadline(wait.seconds)
     while True:
         admitted = await admit(services, who, lesson, body, personal=personal)
         wanted = replace(admitted, queue=may_queue(services, wait))
         await let_in(services, wanted, wait.seconds)
         try:
-            return await unless_hung_up(wait.request, services.lessons.start(wanted, wait.seconds))
+            return await unless_hung_up(wait.request, services.lessons.start(wanted, max(deadline.left_s, 0)))
         except Problem as problem:
-            # A teacher's own pool may be closed between being opened and being claimed from; not twice in a row.
-            if problem.code != "pool_empty" or not again:
+            if problem.code not in anew:
                 raise
-            again = False
+            anew.remove(problem.code)
 
 
 def may_queue(services: Services, wait: Wait) -> bool:

@@ -66,6 +66,8 @@ class ReleaseReason(StrEnum):
     """Zoom was asked and knows no running meeting for it any more."""
     FORCED = "forced"
     """An operator said so."""
+    ELSEWHERE = "elsewhere"
+    """The lesson was started in two pools at once, and the other one was first; the detail names that pool."""
 
 
 class Granted(StrEnum):

@@ -81,6 +81,8 @@ def notification(event: Event, lease: Lease | None) -> Notification | None:
 def _type(event: Event) -> str | None:
     if event.type in ("lease.ready", "lease.live"):
         return event.type.replace("lease", "lesson")
+    if event.type == "lease.released" and event.fields.get("reason") == ReleaseReason.ELSEWHERE:
+        return None  # the lesson goes on, on another host
     if event.type == "lease.released":
         # A lease that ends without ever having had a meeting is a lesson that did not start, whoever ended it.
         failed = event.fields.get("reason") in NEVER_STARTED or not event.fields.get("meeting_id")

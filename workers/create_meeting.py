@@ -10,6 +10,10 @@ Zoom knows no idempotency key, so the order of steps does the work:
 Killed after 1, 2 or 3, the lease stays in `creating` without a running attempt; the reaper enqueues this job again, and
 step 2 finds what step 3 may have made.
 
+Between 1 and 2 it looks whether the lesson got a host in another pool just before this one (`personal.older_lease`),
+and then leaves the lesson to that. Here and not where it was claimed, because every lease passes here, whoever claimed
+it and whatever died since.
+
 What becomes of a failure depends on whose it is:
 
 | fault | then |
@@ -32,6 +36,7 @@ from broker.errors import SecretUnreadable, UnknownCredential
 from broker.jobs import DELETE_MEETING
 from broker.models import Change, Credential, Lease, LeaseId, Moved, Phase, ReleaseReason
 from broker.operations import Pool
+from broker.registry import personal
 from broker.zoom import CreateMeeting, Meeting, marker
 from broker.zoom.errors import Kind, ZoomError
 from workers import quarantine
@@ -50,7 +55,7 @@ NO_OTHER_HOST = "pool_exhausted"
 
 
 async def create_meeting(pool: str, lease: str) -> str:
-    """Job: make the meeting of `lease`. Returns a word for the log: ready, moved on, busy, failed or unknown."""
+    """Job: make the meeting of `lease`. Returns for the log: ready, moved on, busy, elsewhere, failed or unknown."""
     async with open_context() as context:
         id = LeaseId.parse(lease)
         while True:
@@ -90,7 +95,12 @@ class Creation:
         earlier = began.detail == Phase.CREATING
         budget = asyncio.get_running_loop().time() + (began.deadline_ms - began.now_ms) / 1000
         try:
-            credential = await self._context.credential(lease.credential)
+            credential, other = await asyncio.gather(
+                self._context.credential(lease.credential), personal.older_lease(self._context.broker, lease)
+            )
+            # An earlier attempt, which died, may have found that there was no other lease, and made the meeting.
+            if other is not None and not (earlier and await self._look(lease, credential)):
+                return await self._stand_back(other)
             meeting = await self._obtain(lease, credential, earlier=earlier, budget=budget)
         except (UnknownCredential, SecretUnreadable) as error:
             # A credential that is gone is gone for every account; a key that is missing is missing on this machine.
@@ -99,6 +109,7 @@ class Creation:
                 lease, ZoomError(str(error), code=error.code, kind=kind, outcome_unknown=earlier)
             )
         except ZoomError as error:
+            error.outcome_unknown = error.outcome_unknown or earlier
             return await self._give_up(lease, error)
         if meeting is None:
             return "moved on"
@@ -220,15 +231,23 @@ class Creation:
                 code = NO_OTHER_HOST
         return await self._fail(code)
 
+    async def _stand_back(self, other: Lease) -> str:
+        """Leave the lesson to the lease that it got before this one in another pool."""
+        self._log.info("the lesson has a host elsewhere", elsewhere=other.pool, other=str(other.id))
+        answer = await self._release(ReleaseReason.ELSEWHERE, other.pool)
+        return "elsewhere" if answer == "released" else answer
+
     async def _fail(self, code: str) -> str:
         """Release the lease: there is no meeting, and its outcome says why."""
+        answer = await self._release(ReleaseReason.FAILED, code)
+        return "failed" if answer == "released" else answer
+
+    async def _release(self, reason: ReleaseReason, detail: str) -> str:
         again = await self._context.broker.run(self._pool.begin_creating(self._id, self._attempt))
         if again.change in (Change.STALE, Change.BUSY):
             return "moved on"  # or another attempt took over, whose call to Zoom may be under way
-        await self._context.broker.run(
-            self._pool.release([self._id], ReleaseReason.FAILED, detail=code, only_phase=Phase.CREATING)
-        )
-        return "failed"
+        await self._context.broker.run(self._pool.release([self._id], reason, detail=detail, only_phase=Phase.CREATING))
+        return "released"
 
 
 async def refresh_start_url(pool: str, lease: str) -> str:

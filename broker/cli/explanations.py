@@ -97,6 +97,11 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "reconciled": _reason("Zoom was asked and knew of no running meeting any more.", NOTHING),
     "forced": _reason("An operator ended the lease; the detail holds the operator's words.", NOTHING),
+    "elsewhere": _reason(
+        "The lesson was started on the pool and on the teacher's own Zoom account at the same moment; it runs in the "
+        "pool that the detail names.",
+        NOTHING,
+    ),
     # Answers of scripts
     "granted": _answer("The lesson got a new lease.", NOTHING),
     "held": _answer("The lesson has a lease already: the caller gets that one, not a second.", NOTHING),
@@ -238,6 +243,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     "start_lapsed": _error(
         "The start's claim came to its end before a worker made the meeting, and the caller's wait was over.",
         "Start again. If that repeats, see that 'zoompool worker create' runs, and enough of them.",
+    ),
+    "started_elsewhere": _error(
+        "The lesson was started on the pool and on the teacher's own Zoom account at the same moment, again and again.",
+        "Start it again: it has a meeting by now. A page that sends both starts should send one.",
     ),
     "start_failed": _error(
         "The meeting could not be made, for a reason that has no code of its own here.",

@@ -19,7 +19,7 @@ import redis.asyncio
 
 from broker import keys
 from broker.client import AsyncBroker, translated
-from broker.models import Account, AccountState
+from broker.models import Account, AccountState, Lease
 from broker.operations import Pool
 from broker.registry.teachers import Teacher, is_personal, pool_of
 
@@ -75,6 +75,24 @@ async def noted(redis: redis.asyncio.Redis, lesson: str) -> str:
     with translated("find lesson"):
         pool: Any = await redis.get(keys.personal_lesson(lesson))
     return pool or ""
+
+
+async def older_lease(broker: AsyncBroker, lease: Lease) -> Lease | None:
+    """The lease that a lesson got before this one in the other of its two pools, the school's and the teacher's own.
+
+    Two starts at the same moment can each look for the lesson, find nothing, and claim a host in a pool of their own.
+    Fences come from one clock, Redis's, so the later of the two leases always sees the earlier one, and no other rule
+    is needed to tell which of them stands back.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+    """
+    default = broker.settings.default_pool
+    other = default if is_personal(lease.pool) else await noted(broker.redis, lease.lesson)
+    if not other or other == lease.pool:
+        return None
+    found = (await broker.run(broker.pool(other).find_lesson(lease.lesson))).lease
+    return found if found is not None and (found.id.fence, other) < (lease.id.fence, lease.pool) else None
 
 
 async def close_idle(broker: AsyncBroker, idle_s: float) -> tuple[str, ...]:

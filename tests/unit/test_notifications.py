@@ -72,6 +72,10 @@ def test_released_lease_is_a_lesson_that_ended_or_one_that_never_started(
     assert more.items() <= told.data.items()
 
 
+def test_lesson_that_goes_on_on_another_host_is_not_told_as_failed() -> None:
+    assert notification(event("lease.released", reason="elsewhere", detail="teacher-anna"), None) is None
+
+
 def test_recording_is_told_as_it_came() -> None:
     recording = {"share_url": "https://zoom.example/rec/1", "files": [{"type": "MP4"}]}
     told = notification(event("recording.completed", meeting_id="77", recording=json.dumps(recording)), None)
