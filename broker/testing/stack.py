@@ -56,13 +56,14 @@ class Stack:
     Must be entered on a thread that lives on, best the main one; see `broker.testing.process`.
 
     Args:
-        accounts: the hosts to share; registered in the default pool.
+        accounts: the hosts to share.
         workers: how many processes for each queue.
         settings: changes to `broker.testing.environment.FAST`, by the names of `Settings`.
         zoom: the simulated Zoom; by default `everyday_zoom` with these accounts as hosts.
         look: called again and again while parts start; may raise to give up.
         route: by which URL our processes reach `redis` and `zoom`, given its name and its own URL. A proxy can stand
             there; whoever judges the system reaches both directly.
+        registered: enter the pool, its accounts and the credential of its Zoom; else somebody has to do that.
 
     Attributes:
         settings: what every process of the system was told.
@@ -80,8 +81,10 @@ class Stack:
         zoom: SimulatorSettings | None = None,
         look: Callable[[], None] = lambda: None,
         route: Callable[[str, str], str] = lambda part, url: url,
+        registered: bool = True,
     ) -> None:
         self.accounts = tuple(accounts)
+        self._registered = registered
         self.processes: dict[str, Process] = {}
         self.folder = self.logs = Path()
         self.api_url = self.zoom_url = ""
@@ -134,7 +137,8 @@ class Stack:
         self.processes = {process.name: process for process in self._compose()}
         # Redis first, because everybody asks it at once; the rest together, because each spends a second on imports.
         self.start("redis")
-        self._register()
+        if self._registered:
+            self._register()
         for process in self.processes.values():
             process.start()
         self.wait_ready()
