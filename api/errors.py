@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from api.messages import PROBLEMS, choose_language
 from broker.errors import ZoomPoolError
@@ -86,7 +87,9 @@ def translate(error: Exception) -> Problem:
 def handled(request: Request, error: Exception) -> JSONResponse:
     """The answer for an error, which is logged if it is one of ours or of nobody's."""
     problem = translate(error)
-    if problem.code == "internal_error":
+    if problem.code == "method_not_allowed":
+        problem.headers["Allow"] = ", ".join(_methods(request))
+    elif problem.code == "internal_error":
         log.error("unhandled", exc_info=error)
     elif isinstance(error, ZoomPoolError):
         log.warning("refused", code=error.code, error=str(error))
@@ -98,12 +101,23 @@ def _of_framework(error: HTTPException) -> Problem:
         case HTTPStatus.NOT_FOUND:
             return Problem("not_found")
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return Problem("method_not_allowed", headers=dict(error.headers or {}))
+            return Problem("method_not_allowed")
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return Problem("too_large")
         case _:
             # A body that is not text, for instance; FastAPI calls that 400 and everything else about bodies 422.
             return Problem("invalid_request")
+
+
+def _methods(request: Request) -> list[str]:
+    """What a path can be asked with; the framework names only what its first route takes."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    found = [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return found or ["GET", "HEAD"]  # a mounted folder of files
 
 
 def install(app: FastAPI) -> None:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictInt,
+    StringConstraints,
+)
 
 from api.lessons import at, moment
 from api.schemas import LessonState, LessonStatus, Minutes, Subscription, Topic
@@ -18,7 +28,27 @@ Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 ZoomText = Annotated[str, StringConstraints(min_length=1, max_length=256, strip_whitespace=True)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=512)]
 Capacity = Annotated[int, Field(ge=1, le=MAX_CAPACITY, description="Meetings at a time.")]
-Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(9999, 1, 1, tzinfo=UTC))]
+
+
+WRITTEN_OUT = r"^(19[7-9]\d|[2-9]\d{3})-\d\d-\d\d[Tt ]"
+
+
+def _written_out(value: object) -> object:
+    """A bare number would be taken for seconds or milliseconds since 1970, by its size."""
+    if not isinstance(value, str) or re.match(WRITTEN_OUT, value) is None:
+        raise ValueError("write date, time and offset, from 1970 on, such as 2026-09-01T10:00:00+03:00")
+    return value
+
+
+Moment = Annotated[
+    AwareDatetime,
+    BeforeValidator(_written_out),
+    Field(
+        ge=datetime(1970, 1, 1, tzinfo=UTC),
+        le=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+        json_schema_extra={"pattern": WRITTEN_OUT},
+    ),
+]
 
 
 class In(BaseModel):
@@ -35,7 +65,7 @@ class LessonIn(In):
 
     teacher: Name = Field(examples=["17"])
     title: Topic = ""
-    group_id: str | int | None = Field(default=None, examples=[12])
+    group_id: str | StrictInt | None = Field(default=None, examples=[12])
     starts_at: Moment | None = None
     duration: Minutes | None = None
 
@@ -281,6 +311,40 @@ class Imported(BaseModel):
     """What was imported."""
 
     accounts: list[str] = Field(description="Their ids.")
+
+
+class ImportFromZoomIn(In):
+    """Whose users, and whether to take them."""
+
+    credential: Name | None = Field(
+        default=None, description="By which they are listed and will be reached. ZOOMPOOL_DEFAULT_CREDENTIAL if absent."
+    )
+    dry_run: bool = Field(default=False, strict=True, description="Say what would be imported, and change nothing.")
+
+
+class ImportedAccount(BaseModel):
+    """A Zoom user who can host, as an account."""
+
+    id: str = Field(pattern=f"^{ACCOUNT.pattern}$", description="The e-mail, if an account can be called so.")
+    email: str
+    zoom_user_id: str
+    credential: str
+    capacity: int = Field(description="What the licence allows, with ZOOMPOOL_LICENSED_CAPACITY for Licensed users.")
+
+
+class ImportedFromZoom(BaseModel):
+    """All users that Zoom lets host, added to the pool, or with `dry_run` as they would be."""
+
+    accounts: list[ImportedAccount]
+
+
+class ImportGoesOn(BaseModel):
+    """The import is not done yet, and goes on by itself."""
+
+    status: Literal["importing"] = "importing"
+    pool: str
+    credential: str
+    dry_run: bool
 
 
 class LeaseView(BaseModel):

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from pydantic.config import JsonDict
 
 from api.auth import Role
@@ -72,7 +72,7 @@ class StartBody(BaseModel):
 class QuickStartBody(StartBody):
     """A new lesson on the spot."""
 
-    group_id: str | int | None = Field(default=None, description="The group that it is for.", examples=[12])
+    group_id: str | StrictInt | None = Field(default=None, description="The group that it is for.", examples=[12])
 
 
 _LINKS: JsonDict = {

@@ -40,7 +40,9 @@ async def open_pool(broker: AsyncBroker, teacher: Teacher) -> Pool:
     """
     pool = broker.pool(pool_of(teacher.id))
     now = await broker.run(pool.account(HOST))
-    wanted = Account(HOST, "", teacher.zoom_user_id, pool.name, teacher.capacity)
+    # Zoom takes an e-mail wherever it takes a user's id, so teachers may have given that.
+    email = teacher.zoom_user_id if "@" in teacher.zoom_user_id else ""
+    wanted = Account(HOST, email, teacher.zoom_user_id, pool.name, teacher.capacity)
     if now is not None and now.state is AccountState.ACTIVE and not teacher.zoom_user_id:
         # Whose account it is was found out by a worker before.
         wanted = replace(wanted, email=now.email, zoom_user_id=now.zoom_user_id)

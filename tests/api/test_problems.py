@@ -148,7 +148,10 @@ async def test_what_does_not_exist_is_a_problem_too(http: httpx.AsyncClient) -> 
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     wrong = await http.delete(START)
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
-    assert "POST" in wrong.headers["allow"]
+    assert wrong.headers["allow"] == "POST"
+    elsewhere = await http.post("/api/schedule/lessons/algebra/", headers=bearer())
+    assert elsewhere.headers["allow"] == "DELETE, GET, PUT"
+    assert (await http.post("/static/zoompool.js")).headers["allow"] == "GET, HEAD"
 
 
 async def test_invalid_owner_is_the_callers_fault(http: httpx.AsyncClient) -> None:
