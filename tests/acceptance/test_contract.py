@@ -1,8 +1,8 @@
 """The service keeps to its OpenAPI document: requests made from it, good and bad, against the running system.
 
-Schemathesis asks every operation as an operator, as the web app and as a teacher, first one by one and then in the order
-in which ids flow from one to the next. No answer may have a status, a body or a header that the document does not tell,
-none may be the service's own failure, and what the document forbids must be refused.
+Schemathesis asks every operation as an operator, as the web app and as a teacher, first one by one, then in the order
+in which ids flow from one to the next. No answer may have a status, a body or a header that the document does not
+tell, none may be the service's own failure, and what the document forbids must be refused.
 """
 
 from __future__ import annotations
