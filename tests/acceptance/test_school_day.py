@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +16,7 @@ from broker.testing.school import School
 from broker.testing.stack import Stack
 from broker.testing.verdict import settle
 from broker.testing.zoom_simulator import HostSpec, Latency, SimulatorSettings
+from tests.acceptance.day import LESSONS, POOL, Day
 from tests.waiting import wait_until, wait_until_async
 from tests.web_app import WebApp, listening_web_app
 
@@ -28,9 +28,6 @@ ZOOM = SimulatorSettings(
 )
 OWN = {"account_id": "annas-account", "client_id": "annas-client", "client_secret": secrets.token_urlsafe(24)}
 OWN_EMAIL = "anna@home.example"
-LESSONS = "/api/schedule/lessons/"
-POOL = "/api/pools/default/"
-PATIENT = {"Prefer": "wait=20"}
 WITHIN_S = 30.0
 
 
@@ -56,37 +53,6 @@ def together(web_app: WebApp) -> Iterator[Stack]:
     workers = dict.fromkeys(QueueName, 1)
     with Stack(ACCOUNTS, workers=workers, settings=settings, zoom=ZOOM, registered=False) as stack:
         yield stack
-
-
-class Day:
-    """The web app's requests."""
-
-    def __init__(self, stack: Stack, school: School) -> None:
-        self._school = school
-        self._http = httpx.AsyncClient(base_url=stack.api_url, timeout=40, trust_env=False)
-
-    async def ask(self, method: str, path: str, who: str, role: str = "teacher", **more: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self._school.token(who, role)}", **more.pop("headers", {})}
-        return await self._http.request(method, path, headers=headers, **more)
-
-    async def web(self, method: str, path: str, **more: Any) -> Any:
-        """What the web app's own account does; it must be done."""
-        answer = await self.ask(method, path, "web", "service", **more)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    async def links(self, path: str, who: str, **more: Any) -> dict[str, Any]:
-        """Start a lesson."""
-        answer = await self.ask("POST", LESSONS + path, who, headers=PATIENT, **more)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
-
-    async def free(self) -> int:
-        return int((await self.web("GET", POOL))["free"])
-
-    async def close(self) -> None:
-        await self._http.aclose()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@
 | `PUT /sim/switches` | latency, limits, token policy and the other switches; see `settings.Switches` |
 | `GET /sim/calls` | how many calls of each kind arrived |
 | `GET /sim/judge` | the verdict |
+| `GET /sim/secrets` | the keys and tokens that were handed out, for who checks that nobody keeps them in the clear |
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class Control:
             ("PUT", "/sim/switches", self._switch),
             ("GET", "/sim/calls", self._calls),
             ("GET", "/sim/judge", self._verdict),
+            ("GET", "/sim/secrets", self._secrets),
         ]
         return [Route(path, _answering(act), methods=[method]) for method, path, act in table]
 
@@ -235,6 +237,9 @@ class Control:
     async def _verdict(self, request: Request) -> Any:
         self._world.settle()
         return self._judge.verdict()
+
+    async def _secrets(self, request: Request) -> Any:
+        return {"access_tokens": self._tokens.texts(), **self._world.handed_out()}
 
 
 def _answering(act: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:

@@ -25,6 +25,7 @@ from broker.testing.zoom_simulator.schedule import Schedule
 from broker.testing.zoom_simulator.settings import OverCapacity, SimulatorSettings, UserType
 
 PAST_KEPT = 50_000
+TOKENS_KEPT = 10_000
 LEFT = "left the meeting."
 ENDED_BY_HOST = "Host ended the meeting."
 ANOTHER_STARTED = "Host started a new meeting."
@@ -61,6 +62,7 @@ class Lifecycle:
         self._emit = emit
         self._chance = chance
         self._past_order: deque[str] = deque()
+        self.download_tokens: deque[str] = deque(maxlen=TOKENS_KEPT)
         self.past: dict[str, PastMeeting] = {}
         """Instances that are over, by uuid."""
         self.meetings: dict[int, Meeting] = {}
@@ -193,6 +195,7 @@ class Lifecycle:
 
     def _tell_recording(self, host: Host, recording: dict[str, Any], at_s: float) -> None:
         token = self.new_uuid()
+        self.download_tokens.append(token)
         self._emit(
             Event("recording.completed", at_s, host.account_id, recording, host.email, {"download_token": token})
         )

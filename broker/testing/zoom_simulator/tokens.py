@@ -96,6 +96,10 @@ class Tokens:
             raise refusals.expired_token()
         return token
 
+    def texts(self) -> list[str]:
+        """The tokens of the last hour, whether they still work or not."""
+        return list(self._tokens)
+
     def revoke(self, client_id: str | None = None) -> int:
         """Make all tokens of an app, or of all apps, invalid; return how many were."""
         hit = [

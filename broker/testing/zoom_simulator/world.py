@@ -13,13 +13,14 @@ import hmac
 import itertools
 import random
 import string
+from collections import deque
 from collections.abc import Callable
 
 from broker.testing.zoom_simulator import refusals
 from broker.testing.zoom_simulator.directory import Directory
 from broker.testing.zoom_simulator.entities import INSTANT, Event, Host, Meeting, Participant, PastMeeting, Role
 from broker.testing.zoom_simulator.judge import Judge
-from broker.testing.zoom_simulator.lifecycle import ENDED_BY_HOST, Lifecycle
+from broker.testing.zoom_simulator.lifecycle import ENDED_BY_HOST, TOKENS_KEPT, Lifecycle
 from broker.testing.zoom_simulator.requests import CreateBody
 from broker.testing.zoom_simulator.schedule import Schedule
 from broker.testing.zoom_simulator.settings import InactiveUser, Refusal, SimulatorSettings, UserStatus
@@ -51,6 +52,7 @@ class World:
         self._clock = clock
         self._chance = random.Random(f"{settings.seed}/world")
         self._zak_key = self._chance.randbytes(32)
+        self._zaks: deque[str] = deque(maxlen=TOKENS_KEPT)
         self._schedule = Schedule(clock, wake)
         self._life = Lifecycle(settings, judge, schedule=self._schedule, emit=emit, chance=self._chance)
         self._user_ids = itertools.count(16778240, 1024)  # as Zoom counts them
@@ -170,7 +172,13 @@ class World:
     def zak(self, meeting: Meeting) -> str:
         """A fresh host key for a start_url, good for two hours."""
         expires = str(round(self._clock() + ZAK_LIFE_S))
-        return f"{expires}.{self._sign(meeting.host, expires)}"
+        zak = f"{expires}.{self._sign(meeting.host, expires)}"
+        self._zaks.append(zak)
+        return zak
+
+    def handed_out(self) -> dict[str, list[str]]:
+        """The newest keys that were handed out, by their kinds."""
+        return {"zaks": list(self._zaks), "download_tokens": list(self._life.download_tokens)}
 
     def is_zak(self, meeting: Meeting, zak: str) -> bool:
         """Whether this makes its holder the host."""
