@@ -42,6 +42,7 @@ COMMANDS = (
     "accounts list --json",
     "credentials list --json",
     "leases list --json",
+    f"leases show {LESSON} --json",
     "teachers list --json",
     "teachers show anna --json",
     "lessons list --json",
