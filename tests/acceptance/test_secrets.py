@@ -20,7 +20,7 @@ from broker.testing.environment import HOST, example_accounts, process_environme
 from broker.testing.school import School
 from broker.testing.stack import WEBHOOK_PATH, Stack
 from broker.testing.zoom_simulator import HostSpec, Latency, SimulatorSettings
-from tests.acceptance.day import LESSONS, Day
+from tests.acceptance.day import LESSONS, POOL, Day
 from tests.secret_search import Search
 from tests.waiting import wait_until, wait_until_async
 from tests.web_app import WebApp, listening_web_app
@@ -173,6 +173,8 @@ async def lessons(stack: Stack, school: School, day: Day, web_app: WebApp) -> No
     latin = await day.links("latin/start-new/", "boris")
     seen = await day.ask("GET", f"{LESSONS}latin/", "anna")
     assert seen.status_code == 403
+    for part in ("leases", "events", "accounts"):
+        await day.web("GET", f"{POOL}{part}/")
     stack.restart("redis")
     for links, who in ((own, "anna"), (algebra, "anna"), (latin, "boris")):
         await school.join(int(links["zoom_meeting_id"]), who, start_url=links["zoom_start_url"])
