@@ -19,6 +19,8 @@ from redis import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import NoScriptError
 from rq import Queue, Retry
+from rq.job import Job
+from rq.results import Result
 from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from rq.serializers import JSONSerializer
 from rq.utils import now
@@ -31,6 +33,23 @@ BATCH = 100
 
 _SHA = hashlib.sha1(UNIQUE_ENQUEUE_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 """By which Redis knows RQ's script: unless the job's hash exists, write it and push the job's id, or neither."""
+
+FIRST_LOOK_S = 0.05
+LONGEST_LOOK_S = 0.5
+"""Pauses between two looks whether a job has ended: the first one, and what they grow to."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended.
+
+    Attributes:
+        succeeded: false if it raised to the last, or was stopped.
+        value: what it returned.
+    """
+
+    succeeded: bool
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -125,6 +144,33 @@ class Jobs:
             if isinstance(answer, Exception):
                 raise answer  # as it is: raised by the pipeline, it would quote the job
         return list(answers[1:])
+
+    async def ended(self, job_id: str, wait_s: float) -> Ended | None:
+        """How a job ended, as soon as it has; None if it has not within `wait_s`. A failure with a retry is no end.
+
+        It is looked at again and again, for the few who wait for a job itself: a read that blocks would keep a
+        connection from everybody else for as long.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer.
+        """
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + wait_s
+        pause_s = FIRST_LOOK_S
+        while True:
+            found = await asyncio.to_thread(self._ended, job_id)
+            left_s = end_s - loop.time()
+            if found is not None or left_s <= 0:
+                return found
+            await asyncio.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 2, LONGEST_LOOK_S)
+
+    def _ended(self, job_id: str) -> Ended | None:
+        with translated("end of a job"):
+            result = Job(job_id, connection=self._blocking, serializer=JSONSerializer).latest_result()
+        if result is None or result.type is Result.Type.RETRIED:
+            return None
+        return Ended(result.type is Result.Type.SUCCESSFUL, result.return_value)
 
     def ask_backlog(self, pipe: Pipeline, name: QueueName) -> None:
         """Add to a pipeline the questions how many jobs of a queue wait and how many run."""

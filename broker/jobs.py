@@ -76,6 +76,9 @@ REFRESH_START_URL = JobSpec("workers.create_meeting.refresh_start_url", QueueNam
 END_MEETING = JobSpec("workers.end_meeting.end_meeting", QueueName.CREATE, 60, (1, 5, 30))
 """`(pool, lease, reason)`: end and delete the meeting of a lease at Zoom, then release the lease."""
 
+IMPORT_ACCOUNTS = JobSpec("workers.import_accounts.import_accounts", QueueName.CREATE, 60, (1, 3, 10))
+"""`(pool, credential, dry_run)`: make accounts of the users that Zoom lets host. Somebody waits for what it returns."""
+
 DELETE_MEETING = JobSpec("workers.end_meeting.delete_meeting", QueueName.WEBHOOKS, 60, (5, 30, 120))
 """`(credential, meeting_id)`: delete a meeting whose lease is over, so that its links start nothing any more."""
 
@@ -113,6 +116,7 @@ ALL = (
     CREATE_MEETING,
     REFRESH_START_URL,
     END_MEETING,
+    IMPORT_ACCOUNTS,
     DELETE_MEETING,
     WEBHOOK_EVENT,
     REAP,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.deps import AccountId, BrokerDep, Ops, PoolName, Service, ServicesDep
 from api.errors import Problem
+from api.importing import import_from_zoom, import_responses
 from api.openapi import problems
+from api.prefer import WaitDep
 from api.registry_schemas import (
     AccountChanged,
     AccountIn,
@@ -17,6 +19,8 @@ from api.registry_schemas import (
     EventPage,
     EventView,
     Imported,
+    ImportedFromZoom,
+    ImportFromZoomIn,
     LeasePage,
     LeaseView,
     PoolList,
@@ -109,14 +113,27 @@ async def import_accounts(all: ServicesDep, who: Service, pool: PoolName, reques
         raise Problem("import_refused", mistakes=["the table is not UTF-8"]) from None
     except ImportRefused as error:
         raise Problem(error.code, mistakes=list(error.mistakes[:20])) from None
-    known = await credentials.names(all.broker.redis)
-    for name in sorted({account.credential for account in accounts} - {*known}):
-        raise UnknownCredential(name)
-    operations = all.broker.pool(pool)
-    for account in accounts:
-        await all.broker.run(operations.add_account(account))
-    await all.broker.run(operations.register())
+    await account_lists.take(all.broker, pool, accounts)
     return Imported(accounts=[account.id for account in accounts])
+
+
+@router.post(
+    "/{pool}/accounts/import-from-zoom/",
+    summary="Add the hosts that Zoom lists",
+    response_model=ImportedFromZoom,
+    responses=import_responses(),
+)
+async def import_accounts_from_zoom(
+    all: ServicesDep, who: Service, pool: PoolName, wait: WaitDep, body: ImportFromZoomIn | None = None
+) -> Response:
+    """Add all users that Zoom lets host, or change those that are there; `dry_run` only shows them.
+
+    A worker asks Zoom. If that takes longer than the wait, the answer is 202 and the import goes on: the same request
+    again waits for the same import, and is told how it ended up to a minute after it did. Once that was told, the next
+    request asks Zoom anew.
+    """
+    school_only(pool)
+    return await import_from_zoom(all, pool, body or ImportFromZoomIn(), wait)
 
 
 @router.get("/{pool}/accounts/{account}/", summary="An account", responses=_CHANGED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from broker.cli.session import JsonOption, PoolOption, Session, clock, counted, print_json, print_table, session
+from broker.client import AsyncBroker
 from broker.errors import ImportRefused, InvalidName, UnknownAccount, UnknownCredential
 from broker.models import MAX_CAPACITY, Account, AccountChange, AccountState, Change
 from broker.operations import Operation
 from broker.redis import connect_async
 from broker.registry import account_lists, credentials
+from broker.secrets import SecretBox
 from broker.settings import Settings
-from broker.zoom.models import User
+from broker.zoom import open_zoom
 
 app = typer.Typer(help="The Zoom hosts of a pool.", no_args_is_help=True)
 
@@ -100,22 +103,14 @@ def import_accounts(
     if (file is None) == (not from_zoom):
         raise typer.BadParameter("give either a file or --from-zoom")
     with session(pool) as here:
-        credential = credential or here.settings.default_credential
         if file is None:
-            found = asyncio.run(_zoom_users(here.settings, credential))
-            accounts = account_lists.from_zoom(found, credential, licensed_capacity=here.settings.licensed_capacity)
+            accounts = asyncio.run(_import_from_zoom(here, credential, dry_run))
         else:
-            accounts = account_lists.from_csv(_text_of(file), credential)
-        known = asyncio.run(_credentials(here.settings))
-        for name in {account.credential for account in accounts} - set(known):
-            raise UnknownCredential(name)
-        for account in () if dry_run else accounts:
-            here.run(here.pool.add_account(account))
-        if not dry_run:
-            here.run(here.pool.register())
+            accounts = account_lists.from_csv(_text_of(file), credential or here.settings.default_credential)
+            asyncio.run(_take(here, accounts, dry_run))
     print_table(
-        ("id", "email", "zoom_user_id", "credential", "capacity"),
-        ((a.id, a.email, a.zoom_user_id, a.credential, a.capacity) for a in accounts),
+        account_lists.COLUMNS,
+        (account_lists.row(account).values() for account in accounts),
         "Zoom lists nobody who can host.",
     )
     typer.echo(f"{counted(len(accounts), 'account')} {'would be' if dry_run else 'are'} in pool {here.pool.name}")
@@ -128,15 +123,21 @@ def _text_of(file: Path) -> str:
         raise ImportRefused([f"{file} cannot be read: {getattr(error, 'strerror', '') or 'it is not UTF-8'}"]) from None
 
 
-async def _zoom_users(settings: Settings, credential: str) -> list[User]:
-    from broker.secrets import SecretBox
-    from broker.zoom import open_zoom
-
-    box = SecretBox(settings.secret_keys)
-    connection = connect_async(settings)
+async def _import_from_zoom(here: Session, credential: str, dry_run: bool) -> tuple[Account, ...]:
+    box = SecretBox(here.settings.secret_keys)
+    connection = connect_async(here.settings)
     try:
-        async with open_zoom(settings, connection, box) as zoom:
-            return await zoom.list_users(await credentials.load(connection, box, credential))
+        async with open_zoom(here.settings, connection, box) as zoom:
+            broker = AsyncBroker(connection, here.settings)
+            return await account_lists.import_from_zoom(broker, box, zoom, here.pool.name, credential, dry_run=dry_run)
+    finally:
+        await connection.aclose()
+
+
+async def _take(here: Session, accounts: Sequence[Account], dry_run: bool) -> None:
+    connection = connect_async(here.settings)
+    try:
+        await account_lists.take(AsyncBroker(connection, here.settings), here.pool.name, accounts, dry_run=dry_run)
     finally:
         await connection.aclose()
 

@@ -4,13 +4,77 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from broker.errors import ImportRefused, InvalidName
+from broker.client import AsyncBroker
+from broker.errors import ImportRefused, InvalidName, UnknownCredential
 from broker.models import MAX_CAPACITY, Account, check_account
+from broker.registry import credentials
+from broker.secrets import SecretBox
+from broker.zoom import ZoomClient
 from broker.zoom.models import User
 
 COLUMNS = ("id", "email", "zoom_user_id", "credential", "capacity")
+BATCH = 100
+"""Most accounts that are added in one round trip."""
+
+
+async def import_from_zoom(
+    broker: AsyncBroker, box: SecretBox, zoom: ZoomClient, pool: str, credential: str, *, dry_run: bool
+) -> tuple[Account, ...]:
+    """Take all users that Zoom lets host into a pool; return them as accounts.
+
+    Args:
+        broker: the pools.
+        box: opens the credential.
+        zoom: lists the users.
+        pool: where they go; the default pool if empty.
+        credential: by which they are listed and will be reached; the default one if empty.
+        dry_run: change nothing.
+
+    Raises:
+        UnknownCredential, SecretUnreadable: there is no such credential, or it cannot be read.
+        ZoomError: Zoom gave no whole list.
+        ImportRefused: one of the users cannot be an account.
+        BrokerUnavailable: Redis did not answer; repeating is safe.
+    """
+    name = credential or broker.settings.default_credential
+    users = await zoom.list_users(await credentials.load(broker.redis, box, name))
+    accounts = from_zoom(users, name, licensed_capacity=broker.settings.licensed_capacity)
+    await take(broker, pool, accounts, dry_run=dry_run)
+    return accounts
+
+
+async def take(broker: AsyncBroker, pool: str, accounts: Sequence[Account], *, dry_run: bool = False) -> None:
+    """Add accounts to a pool, or change those that are there, and register the pool.
+
+    Who is killed on the way leaves some of them; a repetition adds the rest.
+
+    Args:
+        broker: the pools.
+        pool: where they go; the default pool if empty.
+        accounts: a whole list.
+        dry_run: only see whether they could be taken.
+
+    Raises:
+        UnknownCredential: one of them would be reached with none that is registered; none was added.
+        BrokerUnavailable: Redis did not answer; repeating is safe.
+    """
+    known = await credentials.names(broker.redis)
+    for name in sorted({account.credential for account in accounts} - {*known}):
+        raise UnknownCredential(name)
+    if dry_run:
+        return
+    operations = broker.pool(pool)
+    for first in range(0, len(accounts), BATCH):
+        await broker.run_all([operations.add_account(account) for account in accounts[first : first + BATCH]])
+    await broker.run(operations.register())
+
+
+def row(account: Account) -> dict[str, Any]:
+    """What a list tells of an account, by column; JSON can hold it."""
+    return {name: getattr(account, name) for name in COLUMNS}
 
 
 def from_csv(text: str, credential: str, capacity: int = 1) -> tuple[Account, ...]:

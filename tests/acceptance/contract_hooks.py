@@ -22,7 +22,13 @@ RULES = frozenset(
 """Codes of a refusal for what a JSON schema cannot say, such as "the e-mail or the user's id"."""
 MEANT = frozenset({"pool_exhausted", "zoom_credential_rejected"})
 """Codes of the 5xx that say how the pool is: requests that are made up fill it, and spoil its Zoom app's secret."""
-SHARED_PATHS = frozenset({"/api/schedule/lessons/quick-start/", "/api/pools/{pool}/accounts/import/"})
+SHARED_PATHS = frozenset(
+    {
+        "/api/schedule/lessons/quick-start/",
+        "/api/pools/{pool}/accounts/import/",
+        "/api/pools/{pool}/accounts/import-from-zoom/",
+    }
+)
 """A lesson or an account can be called so, too, and `Allow` counts what can be asked of that."""
 
 

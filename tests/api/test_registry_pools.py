@@ -217,6 +217,7 @@ async def test_names_of_teachers_own_pools_are_kept_from_others(school: httpx.As
         ("DELETE", f"{ACCOUNTS}host/"),
         ("POST", f"{ACCOUNTS}host/drain/"),
         ("POST", f"{ACCOUNTS}import/"),
+        ("POST", f"{ACCOUNTS}import-from-zoom/"),
         ("GET", f"{POOL}leases/"),
         ("GET", f"{POOL}events/"),
         ("GET", "/api/credentials/"),
