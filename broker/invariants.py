@@ -147,6 +147,10 @@ def _check_members(snapshot: Snapshot) -> Iterator[Violation]:
         if fields and slot not in snapshot.occupied:
             key = keys.slot(slot)
             yield Violation(key, f"{key} holds lease {fields.get('lease')!r}, but is neither leased nor suspect")
+    for slot, links in snapshot.links.items():
+        if links and slot in snapshot.slots and "meeting_id" not in snapshot.slots[slot]:
+            key = keys.links(slot)
+            yield Violation(key, f"{key} holds links, but there is no meeting on slot {slot}")
 
 
 def _check_leases(snapshot: Snapshot) -> Iterator[Violation]:

@@ -24,6 +24,7 @@ class Keys:
     SUSPECT = "suspect"
     PARKED = "parked"
     SLOT = "slot:"
+    LINKS = "links:"
     LESSONS = "lessons"
     MEETINGS = "meetings"
     OWNERS = "owners"
@@ -74,6 +75,10 @@ class Keys:
     def slot(self, slot: str) -> str:
         """HASH, no TTL: the lease on `slot`. Exists exactly while the slot is in `leased` or `suspect`."""
         return self.base + self.SLOT + slot
+
+    def links(self, slot: str) -> str:
+        """HASH, no TTL: join_url, passcode, start_url (encrypted) and start_url_ms of the meeting of the slot's lease."""
+        return self.base + self.LINKS + slot
 
     @property
     def lessons(self) -> str:
@@ -137,7 +142,7 @@ class Keys:
         return self.base + self.EVENTS
 
     def outcome(self, lesson: str) -> str:
-        """HASH, TTL `outcome_ttl`: how the last lease of this lesson ended and why."""
+        """STRING of JSON, TTL `outcome_ttl`: how the last lease of this lesson ended and why."""
         return self.base + self.OUTCOME + lesson
 
     @property
@@ -189,7 +194,7 @@ class Keys:
         return f"{self.base}{self.PAST}{meeting_id}"
 
     def guard(self, job: str) -> str:
-        """STRING, short TTL: held while a periodic job runs on this pool, so that two runs never overlap."""
+        """STRING, short TTL: held while a job that must not run beside itself works on this pool; an import's job id."""
         return self.base + "guard:" + job
 
 

@@ -6,6 +6,7 @@ A method of `Pool` returns an `Operation`: which script, which keys, which argum
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -126,17 +127,20 @@ class Pool:
         Raises:
             InvalidName: the lesson's or the owner's id cannot be part of a Redis key.
         """
+        asked = {
+            "lesson": check_name("lesson", lesson),
+            "owner": check_name("owner", owner),
+            "topic": topic,
+            "duration_min": str(duration_min),
+        }
         return self._script(
             "claim",
-            self._read_claim,
+            lambda answer: self._read_claim(asked, answer),
             {
-                "lesson": check_name("lesson", lesson),
-                "owner": check_name("owner", owner),
+                **asked,
                 "claim_ttl_ms": ms(self._settings.claim_ttl_s),
                 "max_hold_ms": ms(self._settings.max_hold_s),
                 "max_leases": max_leases or self._settings.max_leases_per_owner,
-                "topic": topic,
-                "duration_min": duration_min,
                 "wait_ms": ms(wait_s),
                 "ticket_ttl_ms": ms(self._settings.ticket_ttl_s),
                 "head_start_ms": int(priority),
@@ -532,11 +536,17 @@ class Pool:
 
     # Answers
 
-    def _read_claim(self, answer: Any) -> ClaimResult:
+    def _read_claim(self, asked: Mapping[str, str], answer: Any) -> ClaimResult:
         outcome, now_ms = Granted(answer[0]), int(answer[1])
         if outcome in (Granted.GRANTED, Granted.HELD):
-            lease = Lease.from_fields(self.name, pairs(answer[3]), int(answer[2]), now_ms)
-            return ClaimResult(outcome, now_ms, lease)
+            if outcome is Granted.GRANTED:
+                new = dict(
+                    zip(("lease", "hold_until_ms", "email", "zoom_user_id", "credential"), answer[3:], strict=True)
+                )
+                fields = {**asked, **new, "phase": Phase.CLAIMED, "granted_ms": answer[1], "since_ms": answer[1]}
+            else:
+                fields = pairs(answer[3])
+            return ClaimResult(outcome, now_ms, Lease.from_fields(self.name, fields, int(answer[2]), now_ms))
         if outcome is Granted.QUEUED:
             return ClaimResult(outcome, now_ms, ticket=self._ticket(answer[2:], now_ms))
         if outcome is Granted.QUEUE_FULL:
@@ -563,7 +573,7 @@ class Pool:
         now_ms, deadline_ms = int(answer[0]), int(answer[1])
         lease = Lease.from_fields(self.name, pairs(answer[2]), deadline_ms, now_ms) if answer[2] else None
         ticket = self._ticket(answer[4], now_ms) if answer[4] else None
-        return Found(lease, self._outcome(pairs(answer[3])) if answer[3] else None, now_ms, ticket)
+        return Found(lease, self._outcome(json.loads(answer[3])) if answer[3] else None, now_ms, ticket)
 
     def _ticket(self, place: Sequence[Any], now_ms: int) -> Ticket:
         position, length, estimate_ms, fields = place
@@ -580,7 +590,7 @@ class Pool:
             phase=Phase(fields["phase"]),
             granted_ms=int(fields["granted_ms"]),
             released_ms=int(fields["released_ms"]),
-            meeting_id=int(fields["meeting_id"]) if fields["meeting_id"] else None,
+            meeting_id=int(fields["meeting_id"]) if "meeting_id" in fields else None,
         )
 
     def _read_status(self, answer: Any) -> PoolStatus:

@@ -28,7 +28,8 @@ Records = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A pool at one moment. `slots`, `account`, `tickets` and `reservation` hold an empty value for missing keys.
+    """A pool at one moment. Where keys are missing, `slots`, `links`, `account`, `tickets` and `reservation` hold nothing
+    under their names.
 
     Attributes:
         unreadable: key → the server's complaint, of keys that are of a wrong type.
@@ -51,6 +52,7 @@ class Snapshot:
     booked: Mapping[str, str]
     accounts: frozenset[str]
     slots: Records
+    links: Records
     account: Records
     tickets: Records
     reservation: Records
@@ -90,6 +92,7 @@ def read_snapshot(connection: redis.Redis, pool: Pool) -> Snapshot:
     with translated("snapshot"):
         names = {
             "slots": _names(connection, keys.slot("")),
+            "links": _names(connection, keys.links("")),
             "account": _names(connection, keys.account("")),
             "tickets": _names(connection, keys.ticket("")),
             "reservation": _names(connection, keys.reservation("")),
@@ -99,7 +102,7 @@ def read_snapshot(connection: redis.Redis, pool: Pool) -> Snapshot:
             known = sum(map(len, names.values()))
             leases = {*snapshot.lessons.values(), *snapshot.meetings.values()}
             leases |= {name for _, name in snapshot.owned() if "#" in name}
-            names["slots"] |= snapshot.occupied.keys() | {lease.rpartition("@")[0] for lease in leases}
+            names["slots"] |= names["links"] | snapshot.occupied.keys() | {lease.rpartition("@")[0] for lease in leases}
             names["account"] |= snapshot.accounts
             names["tickets"] |= snapshot.waiting.keys() | snapshot.patience.keys()
             names["reservation"] |= snapshot.due.keys() | snapshot.reservations.keys()
@@ -116,7 +119,13 @@ def _names(connection: redis.Redis, prefix: str) -> set[str]:
 def _read(connection: redis.Redis, keys: Keys, names: Mapping[str, set[str]]) -> Snapshot:
     sets = {name: getattr(keys, name) for name in _SETS}
     hashes = {name: getattr(keys, name) for name in _HASHES}
-    key_of = {"slots": keys.slot, "account": keys.account, "tickets": keys.ticket, "reservation": keys.reservation}
+    key_of = {
+        "slots": keys.slot,
+        "links": keys.links,
+        "account": keys.account,
+        "tickets": keys.ticket,
+        "reservation": keys.reservation,
+    }
     records = [(kind, name, key_of[kind](name)) for kind, found in names.items() for name in sorted(found)]
     asked = [keys.events, keys.fence, *sets.values(), *hashes.values(), keys.accounts, *(key for _, _, key in records)]
     with connection.pipeline(transaction=True) as ask:

@@ -37,6 +37,9 @@ if not from[phase] then
 end
 
 local PAST_MEETING_MS = 3 * 24 * 3600 * 1000
+-- Texts that only whoever enters the meeting needs lie beside the lease: without them it is small, which makes whatever
+-- reads or removes it two times as fast (broker/decisions/0019).
+local LINKS = {join_url = true, passcode = true, start_url = true, start_url_ms = true}
 
 local now = clock(base)
 local slot = split_lease(lease)
@@ -47,9 +50,15 @@ if l.lease ~= lease then
 end
 check_lease(key, slot, l)
 local deadline = tonumber(read('ZSCORE', base .. 'leased', slot) or 0)
-local given = {}
+local given, links = {}, {}
 for i = first_field, #ARGV, 2 do
-  given[ARGV[i]] = ARGV[i + 1]
+  local field, value = ARGV[i], ARGV[i + 1]
+  if LINKS[field] then
+    links[#links + 1] = field
+    links[#links + 1] = value
+  else
+    given[field] = value
+  end
 end
 if given.meeting_id and l.meeting_id and given.meeting_id ~= l.meeting_id then
   return {'conflict', now, 0, l.meeting_id}
@@ -91,6 +100,9 @@ end
 if given.meeting_id then
   read('HLEN', base .. 'meetings')
 end
+if #links > 0 then
+  read('HLEN', base .. 'links:' .. slot)
+end
 read('XLEN', base .. 'events')
 if phase == 'live' then
   redis.call('HDEL', key, 'looks', 'was')
@@ -118,6 +130,9 @@ end
 if #flat > 0 then
   redis.call('HSET', key, unpack(flat))
 end
+if #links > 0 then
+  redis.call('HSET', base .. 'links:' .. slot, unpack(links))
+end
 if given.meeting_id and not l.meeting_id then
   redis.call('HSET', base .. 'meetings', given.meeting_id, lease)
   -- A recording comes when the lease is long over.
@@ -125,7 +140,7 @@ if given.meeting_id and not l.meeting_id then
   redis.call('HSET', past, 'lesson', l.lesson, 'owner', l.owner)
   redis.call('PEXPIRE', past, PAST_MEETING_MS)
 end
-if not same or given.start_url then
+if not same or #links > 0 then
   emit(base, events_maxlen, 'lease.' .. (same and 'refreshed' or phase), l.lesson, lease, 'owner', l.owner,
     'meeting_id', given.meeting_id or l.meeting_id or '')
 end

@@ -12,10 +12,11 @@
 -- arg ticket_ttl_ms: a ticket lapses unless its lesson is claimed again within this time
 -- arg head_start_ms: for a new ticket: it stands as if asked for that much earlier
 -- arg queue_max: no new ticket while so many wait
--- arg batch: how many expired leases, tickets and reservations to clear first
+-- arg batch: how many expired leases, tickets and reservations to clear first, if no slot can be had without that
 -- arg outcome_ttl_ms: life of outcome records
 -- arg events_maxlen: cap of the event stream
--- returns {'granted' | 'held', now_ms, deadline_ms, lease fields}: the lease, new or found
+-- returns {'granted', now_ms, deadline_ms, lease, hold_until_ms, email, zoom_user_id, credential}: what is new of the lease
+-- returns {'held', now_ms, deadline_ms, lease fields}: the lease that the lesson has
 -- returns {'queued', now_ms, position, length, estimate_ms or -1, ticket fields}: the lesson's place in line, 1 is next
 -- returns {'queue_full', now_ms, length, estimate_ms or -1}: too many wait already
 -- returns {'held_by_other', now_ms}: another owner holds this lesson, or waits for it
@@ -50,46 +51,43 @@ local function count(has)
   return n
 end
 
--- Give the free slot to the lesson; what its owner holds and the event are left to the caller.
+-- Give the free slot to the lesson; what its owner holds and the event are left to the caller. Returns the answer and
+-- the lease.
 local function grant(slot)
   local account = read('HMGET', base .. 'account:' .. account_of(slot), 'email', 'zoom_user_id', 'credential')
   if not account[1] then
     damaged(base .. 'account:' .. account_of(slot), 'has no email, but a slot in rotation')
   end
-  local key = base .. 'slot:' .. slot
   read('XLEN', base .. 'events')
 
   redis.call('ZREM', base .. 'free', slot)
   local minted = digits(fence)
   local lease = slot .. '@' .. minted
   local deadline = now + math.min(claim_ttl_ms, max_hold_ms)
-  local now_ms = digits(now)
-  local fields = {
-    'lease', lease, 'lesson', lesson, 'owner', owner, 'phase', 'claimed', 'granted_ms', now_ms, 'since_ms', now_ms,
-    'hold_until_ms', digits(now + max_hold_ms), 'topic', topic, 'duration_min', duration_min,
-    'email', account[1], 'zoom_user_id', account[2] or '', 'credential', account[3] or '',
-  }
-  redis.call('HSET', key, unpack(fields))
+  local now_ms, hold_until_ms = digits(now), digits(now + max_hold_ms)
+  local email, zoom_user_id, credential = account[1], account[2] or '', account[3] or ''
+  redis.call('HSET', base .. 'slot:' .. slot, 'lease', lease, 'lesson', lesson, 'owner', owner, 'phase', 'claimed',
+    'granted_ms', now_ms, 'since_ms', now_ms, 'hold_until_ms', hold_until_ms, 'topic', topic,
+    'duration_min', duration_min, 'email', email, 'zoom_user_id', zoom_user_id, 'credential', credential)
   redis.call('ZADD', base .. 'leased', digits(deadline), slot)
   redis.call('HSET', base .. 'lessons', lesson, lease)
   redis.call('SET', base .. 'fence', minted)
-  return lease, deadline, fields
+  -- What the caller said himself he need not be told; answers of Lua are slow to write.
+  return {'granted', now, deadline, lease, hold_until_ms, email, zoom_user_id, credential}, lease
 end
 
 -- The short way, which nearly all claims go. One look at three keys tells that nobody waits, that nothing is reserved
--- and that the best free slot is really empty.
-if not read('HGET', base .. 'lessons', lesson)
-  and #read('ZRANGEBYSCORE', base .. 'leased', '-inf', digits(now), 'LIMIT', 0, 1) == 0 then
+-- and that the best free slot is really empty. Leases that have expired are left to others: a slot is free without them.
+if not read('HGET', base .. 'lessons', lesson) then
   local best = read('ZRANGE', base .. 'free', 0, 0)[1]
-  if best and redis.call('EXISTS', base .. 'waiting', base .. 'due', base .. 'slot:' .. best) == 0 then
-    local has = read('HGET', base .. 'owners', owner)
-    if count(has) >= max_leases then
-      return {'quota', now}
-    end
-    local lease, deadline, fields = grant(best)
+  local has = read('HGET', base .. 'owners', owner)
+  if best and count(has) < max_leases
+    and redis.call('EXISTS', base .. 'waiting', base .. 'due', base .. 'slot:' .. best) == 0 then
+    read('ZCARD', base .. 'leased')
+    local answer, lease = grant(best)
     add_to_owner(base, owner, has, lease)
     emit(base, events_maxlen, 'lease.claimed', lesson, lease, 'owner', owner)
-    return {'granted', now, deadline, fields}
+    return answer
   end
 end
 
@@ -165,7 +163,7 @@ if rank < room then
   if redis.call('EXISTS', base .. 'slot:' .. best) == 1 then
     damaged(base .. 'slot:' .. best, 'exists, but the slot is free')
   end
-  local lease, deadline, fields = grant(best)
+  local answer, lease = grant(best)
   if ticket then
     remove_ticket(base, lesson, owner)
     keep_pace(base, now)
@@ -177,7 +175,7 @@ if rank < room then
     redis.call('HSET', base .. 'reservation:' .. lesson, 'used_ms', digits(now))
   end
   emit_freed(base, now, events_maxlen, 'lease.claimed', lesson, lease, 'owner', owner)
-  return {'granted', now, deadline, fields}
+  return answer
 end
 
 -- No slot: a place in line.

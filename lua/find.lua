@@ -5,7 +5,7 @@
 -- key base: the pool's prefix, zp:{pool}:
 -- arg kind: lesson, meeting or lease
 -- arg id: its id
--- returns {now_ms, deadline_ms or 0, lease fields, outcome fields, place}: what is known; a place is as in claim's 'queued'
+-- returns {now_ms, deadline_ms or 0, lease fields, outcome, place}: what is known; an outcome is JSON, a place as in claim
 -- error UNKNOWN_KIND: kind is none of the above
 local base = KEYS[1]
 local kind = ARGV[1]
@@ -25,10 +25,10 @@ end
 local slot = lease and split_lease(lease)
 if slot and read('HGET', base .. 'slot:' .. slot, 'lease') == lease then
   local _, fields = whole_lease(base, slot)
-  return {now, tonumber(read('ZSCORE', base .. 'leased', slot) or 0), fields, {}, {}}
+  return {now, tonumber(read('ZSCORE', base .. 'leased', slot) or 0), fields, '', {}}
 end
 if kind ~= 'lesson' then
-  return {now, 0, {}, {}, {}}
+  return {now, 0, {}, '', {}}
 end
 local place = {}
 local rank = read('ZRANK', base .. 'waiting', id)
@@ -36,4 +36,4 @@ if rank and tonumber(read('ZSCORE', base .. 'patience', id) or 0) > now and tick
   place = {rank + 1, redis.call('ZCARD', base .. 'waiting'), estimate(base, now, rank + 1),
     redis.call('HGETALL', base .. 'ticket:' .. id)}
 end
-return {now, 0, {}, read('HGETALL', base .. 'outcome:' .. id), place}
+return {now, 0, {}, read('GET', base .. 'outcome:' .. id) or '', place}

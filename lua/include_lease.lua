@@ -26,12 +26,17 @@ local function check_lease(key, slot, l)
   end
 end
 
--- The lease on an occupied slot, all of it: as a table and as a flat list.
+-- The lease on an occupied slot, all of it: as a table, and as a flat list that has the links of its meeting, too.
 local function whole_lease(base, slot)
   local key = base .. 'slot:' .. slot
   local fields = read('HGETALL', key)
   local l = as_table(fields)
   check_lease(key, slot, l)
+  if l.meeting_id then
+    for _, part in ipairs(read('HGETALL', base .. 'links:' .. slot)) do
+      fields[#fields + 1] = part
+    end
+  end
   return l, fields
 end
 
@@ -190,14 +195,14 @@ end
 
 -- End the lease `l` on `slot` for good, remember how, and give the slot back.
 local function end_lease(base, slot, l, account, now, reason, detail, outcome_ttl_ms, maxlen)
-  -- The same fields each time, so an older record leaves nothing behind.
-  local outcome = base .. 'outcome:' .. l.lesson
-  read('HSET', outcome, 'lease', l.lease, 'lesson', l.lesson, 'owner', l.owner, 'reason', reason,
-    'detail', detail, 'phase', l.phase, 'granted_ms', l.granted_ms, 'released_ms', digits(now),
-    'meeting_id', l.meeting_id or '')
-  redis.call('PEXPIRE', outcome, outcome_ttl_ms)
+  local outcome = cjson.encode({
+    lease = l.lease, lesson = l.lesson, owner = l.owner, reason = reason, detail = detail, phase = l.phase,
+    granted_ms = l.granted_ms, released_ms = digits(now),
+    meeting_id = l.meeting_id or nil,
+  })
+  redis.call('SET', base .. 'outcome:' .. l.lesson, outcome, 'PX', outcome_ttl_ms)
   redis.call('ZREM', base .. (l.phase == 'suspect' and 'suspect' or 'leased'), slot)
-  redis.call('DEL', base .. 'slot:' .. slot)
+  redis.call('DEL', base .. 'slot:' .. slot, base .. 'links:' .. slot)
   redis.call('HDEL', base .. 'lessons', l.lesson)
   take_from_owner(base, l.owner, l.lease)
   if l.meeting_id then

@@ -51,16 +51,23 @@ def job_id(spec: JobSpec) -> str:
 
 
 class PoolScheduler(Scheduler):  # type: ignore[misc]  # rq-scheduler is untyped
-    """rq-scheduler with JSON jobs, self-repair, and RQ's own retries."""
+    """rq-scheduler with JSON jobs, self-repair, and RQ's own retries.
+
+    Args:
+        connection: one that does not decode answers.
+        settings: periods of the jobs and of the scheduler itself.
+        told: set when the process is told to stop before the scheduler handles signals itself.
+    """
 
     job_class = JsonJob
     queue_class = JsonQueue
 
-    def __init__(self, connection: Redis, settings: Settings) -> None:
+    def __init__(self, connection: Redis, settings: Settings, told: threading.Event | None = None) -> None:
         super().__init__(
             QueueName.PERIODIC, interval=settings.scheduler_interval_s, connection=connection, job_class=JsonJob
         )
         self._settings = settings
+        self._told = told or threading.Event()
         self._retries = RQScheduler(
             list(QueueName),
             connection,
@@ -94,6 +101,12 @@ class PoolScheduler(Scheduler):  # type: ignore[misc]  # rq-scheduler is untyped
             self.cancel(job_id(spec))
         self.register_missing()
 
+    def _install_signal_handlers(self) -> None:
+        super()._install_signal_handlers()
+        if self._told.is_set():
+            self.register_death()
+            raise SystemExit
+
     def acquire_lock(self) -> bool:
         """Take rq-scheduler's lock for one round; its own life is ten seconds more than the interval."""
         self._lock_acquired = bool(self.connection.set(self.scheduler_lock_key, time.time(), ex=LOCK_S, nx=True))
@@ -123,7 +136,7 @@ def run_scheduler(settings: Settings) -> None:
         signal.signal(signal.SIGINT, note_stop)
         connection = connect(settings, decode_responses=False)
         try:
-            scheduler = PoolScheduler(connection, settings)
+            scheduler = PoolScheduler(connection, settings, stop)
             scheduler.register_all()
             scheduler.run()  # ends by SystemExit on a signal
         except (RedisError, OSError) as error:

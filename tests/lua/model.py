@@ -130,11 +130,12 @@ class PoolModel:
         self, lesson: str, owner: str, quota: int, fence: int, wait: int = 0, head_start: int = 0
     ) -> tuple[Granted, str]:
         """`fence` is what a grant would mint: the model knows only that it grows."""
-        nothing_due = all(lease.deadline > self.now for lease in self.running())
         unknown = all(lease.lesson != lesson for lease in self.leases.values())
         nobody_before = not self.queue and all(booking.used for booking in self.bookings.values())
-        short_way = unknown and nothing_due and nobody_before and bool(self.slots(free=True))
-        self._expire(self._batch)
+        in_quota = sum(lease.owner == owner for lease in self.leases.values()) < quota
+        short_way = unknown and in_quota and nobody_before and bool(self.slots(free=True))
+        if not short_way:
+            self._expire(self._batch)
         for lease in self.leases.values():
             if lease.lesson == lesson:
                 if lease.owner != owner:

@@ -45,7 +45,7 @@ def test_claim(redis: redis_py.Redis, broker: Broker, pool: Pool) -> None:
 def test_phases(redis: redis_py.Redis, broker: Broker, pool: Pool) -> None:
     lease = lease_in(Phase.CLAIMED, broker, pool)
     assert cost(redis, broker, pool.begin_creating(lease.id, "one")) == 8
-    assert cost(redis, broker, pool.made_ready(lease.id, **meeting())) == 12
+    assert cost(redis, broker, pool.made_ready(lease.id, **meeting())) == 14
     assert cost(redis, broker, pool.went_live(lease.id, meeting_uuid="first==", at_ms=1)) == 9
 
 
@@ -57,7 +57,7 @@ def test_renew_on_every_sign_of_life(redis: redis_py.Redis, broker: Broker, pool
 def test_release(redis: redis_py.Redis, broker: Broker, pool: Pool) -> None:
     lease_in(Phase.LIVE, broker, pool)
     lease = look(broker, pool)
-    assert cost(redis, broker, pool.release([lease.id], ReleaseReason.ENDED)) == 23
+    assert cost(redis, broker, pool.release([lease.id], ReleaseReason.ENDED)) == 22
 
 
 def test_reaper_with_nothing_to_do(redis: redis_py.Redis, broker: Broker, pool: Pool) -> None:

@@ -11,7 +11,7 @@ import redis as redis_py
 from broker.client import Broker
 from broker.errors import PoolDamaged
 from broker.invariants import violations
-from broker.models import AccountState, Lease, Phase, ReleaseReason
+from broker.models import AccountState, Granted, Lease, Phase, ReleaseReason
 from broker.operations import Operation, Pool
 from tests.factories import add, expire, lease_in, meeting, now_ms, try_claim
 
@@ -29,6 +29,11 @@ def lease(broker: Broker, pool: Pool) -> Lease:
     """A live lease beside a free slot; somebody waits for neither."""
     add(broker, pool, "a", "b")
     return lease_in(Phase.LIVE, broker, pool)
+
+
+def occupy(broker: Broker, pool: Pool) -> None:
+    """Take the other slot, too: a claim looks at leases that have expired only when no slot is free."""
+    assert try_claim(broker, pool, "other", "carl").outcome is Granted.GRANTED
 
 
 def everything(redis: redis_py.Redis) -> dict[str, object]:
@@ -91,6 +96,7 @@ def test_half_written_lease_is_left_alone(broker: Broker, pool: Pool, lease: Lea
         broker.redis.hset(key, "lease", f"other#0@{lease.id.fence}")
         assert broker.run(pool.release([lease.id], ReleaseReason.ENDED)) == ("stale",)
         return
+    occupy(broker, pool)
     broker.redis.hdel(key, field)
     expire(broker, pool, lease.id.slot)
     refused(broker, WRITERS[script](pool, lease), key)
@@ -98,6 +104,7 @@ def test_half_written_lease_is_left_alone(broker: Broker, pool: Pool, lease: Lea
 
 
 def test_occupied_slot_without_a_lease_is_left_alone(broker: Broker, pool: Pool, lease: Lease) -> None:
+    occupy(broker, pool)
     broker.redis.delete(pool.keys.slot(lease.id.slot))
     expire(broker, pool, lease.id.slot)
     refused(broker, pool.reap(), pool.keys.slot(lease.id.slot))

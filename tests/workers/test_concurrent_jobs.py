@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import Any
 
 import pytest
@@ -157,6 +159,18 @@ def test_scheduler_that_follows_a_killed_one_brings_back_retries_at_once(site: S
     PoolScheduler(site.connection, load_settings()).enqueue_jobs()
     follower = PoolScheduler(site.connection, load_settings())
     wait_until(lambda: follower.enqueue_jobs() is not None and job.id in site.queue.job_ids, "the retry is due")
+
+
+def test_scheduler_that_was_told_before_it_listened_stops(site: Site) -> None:
+    told = threading.Event()
+    told.set()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit):
+            PoolScheduler(site.connection, load_settings(), told).run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_job_without_retries_left_is_failed(site: Site) -> None:
