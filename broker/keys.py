@@ -77,7 +77,7 @@ class Keys:
         return self.base + self.SLOT + slot
 
     def links(self, slot: str) -> str:
-        """HASH, no TTL: join_url, passcode, start_url (encrypted) and start_url_ms of the meeting of the slot's lease."""
+        """HASH, no TTL: join_url, passcode, start_url (encrypted), start_url_ms of the meeting of a slot's lease."""
         return self.base + self.LINKS + slot
 
     @property
@@ -194,7 +194,7 @@ class Keys:
         return f"{self.base}{self.PAST}{meeting_id}"
 
     def guard(self, job: str) -> str:
-        """STRING, short TTL: held while a job that must not run beside itself works on this pool; an import's job id."""
+        """STRING, short TTL: held while a job that must not run beside itself works on this pool; an import's id."""
         return self.base + "guard:" + job
 
 

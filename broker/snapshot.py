@@ -28,8 +28,7 @@ Records = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A pool at one moment. Where keys are missing, `slots`, `links`, `account`, `tickets` and `reservation` hold nothing
-    under their names.
+    """A pool at one moment. A missing key is an empty record in `slots`, `links`, `account`, `tickets`, `reservation`.
 
     Attributes:
         unreadable: key → the server's complaint, of keys that are of a wrong type.
