@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from api import reservations, subscriptions
 from api.auth import Caller, Role
 from api.errors import Problem
 from api.lessons import Lessons, Start
 from api.schemas import StartBody
 from api.services import Services
+from broker.client import AsyncBroker
 from broker.models import Found, Priority, check_name
+from broker.operations import Operation
 from broker.registry import credentials, teachers
 from broker.registry import lessons as registry
 from broker.registry import personal as personal_pools
@@ -27,13 +31,16 @@ async def admit(services: Services, who: Caller, lesson: str, body: StartBody, *
     Raises:
         Problem: they may not, and why. Nothing has been claimed.
     """
-    registered = await registry.find(services.broker.redis, lesson)
+    expected = body.owner if who.sees_all else who.user
+    registered, noted, known = await _known(services.broker, lesson, expected)
     teacher = registered.teacher if registered else ""
     owner = owner_of(who, body.owner or teacher)
     if teacher not in ("", owner):
         raise Problem("lesson_of_another_teacher")
-    await subscriptions.demand(services, who, owner)
-    pool = await place_of(services.lessons, lesson)
+    if owner != expected:
+        known = await teachers.find(services.broker.redis, owner)
+    subscriptions.demand(services.settings, who, owner, known)
+    pool = noted if noted and await holds(services.lessons, lesson, noted) else ""
     if personal and not pool and not await holds(services.lessons, lesson):
         pool = await own_pool(services, owner, lesson)
     priority = Priority.OPS if who.role is Role.OPS else reservations.priority(services, registered)
@@ -47,15 +54,21 @@ async def admit(services: Services, who: Caller, lesson: str, body: StartBody, *
     )
 
 
+async def _known(
+    broker: AsyncBroker, lesson: str, teacher: str
+) -> tuple[registry.Lesson | None, str, teachers.Teacher | None]:
+    """What is registered of a lesson, the personal pool in which it was started last, and what is registered of a
+    teacher, unless that is nobody. All in one round trip, because every start asks."""
+    questions: list[Operation[Any]] = [registry.read(lesson), personal_pools.read_note(lesson)]
+    if teacher:
+        questions.append(teachers.read(teacher))
+    registered, noted, *known = await broker.run_all(questions)
+    return registered, noted, known[0] if known else None
+
+
 async def holds(lessons: Lessons, lesson: str, pool: str = "") -> bool:
     """Whether the lesson has a host in a pool."""
     return (await lessons.find(lesson, pool)).lease is not None
-
-
-async def place_of(lessons: Lessons, lesson: str) -> str:
-    """The personal pool in which the lesson has a host; empty if in none."""
-    pool = await personal_pools.noted(lessons.broker.redis, lesson)
-    return pool if pool and await holds(lessons, lesson, pool) else ""
 
 
 async def own_pool(services: Services, teacher: str, lesson: str) -> str:

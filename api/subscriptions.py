@@ -11,34 +11,39 @@ from api.auth import Caller
 from api.errors import Problem
 from api.lessons import at
 from api.schemas import Subscription
-from api.services import Services
-from broker.registry import teachers
+from broker.registry.teachers import Teacher
+from broker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-async def demand(services: Services, who: Caller, owner: str) -> None:
+def demand(settings: Settings, who: Caller, owner: str, registered: Teacher | None) -> None:
     """Let pass whose subscription runs, or of whose subscription nobody knows anything.
+
+    Args:
+        settings: whether anybody asks, and what the token's claim is called.
+        who: asks for a start.
+        owner: the teacher for whom.
+        registered: what is registered of that teacher.
 
     Raises:
         Problem: 403, it is over; 401, the token's claim cannot be read.
     """
-    if services.settings.subscription_guard:
-        found = await subscription_of(services, who, owner)
+    if settings.subscription_guard:
+        found = subscription_of(settings, who, owner, registered)
         if found is not None and not found.active:
             raise Problem("subscription_expired")
 
 
-async def subscription_of(services: Services, who: Caller, owner: str) -> Subscription | None:
+def subscription_of(settings: Settings, who: Caller, owner: str, registered: Teacher | None) -> Subscription | None:
     """What is known of a teacher's subscription. The registry's word takes effect at once, so it counts first.
 
     Raises:
         Problem: 401, the token's claim cannot be read.
     """
-    registered = await teachers.find(services.broker.redis, owner)
     if registered is not None and registered.subscription_until_ms is not None:
         until = at(registered.subscription_until_ms)
-    elif owner == who.user and (claim := who.claims.get(services.settings.subscription_claim)) is not None:
+    elif owner == who.user and (claim := who.claims.get(settings.subscription_claim)) is not None:
         until = _moment(claim)
     else:
         return None

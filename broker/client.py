@@ -96,12 +96,7 @@ class AsyncBroker:
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry out one operation in one round trip; raises like `Broker.run`."""
-        with translated(operation.name):
-            try:
-                answer = await self.redis.execute_command(*command(operation))
-            except NoScriptError:
-                answer = await self.redis.execute_command(*command(operation, with_text=True))
-        return operation.read(answer)
+        return await run(self.redis, operation)
 
     async def run_all(self, operations: Sequence[Operation[T]]) -> list[T]:
         """Carry out operations that do not depend on each other, in one round trip; raises like `Broker.run`.
@@ -126,6 +121,16 @@ class AsyncBroker:
     async def pools(self) -> tuple[str, ...]:
         """The names of all registered pools."""
         return await self.run(pools())
+
+
+async def run(connection: redis.asyncio.Redis, operation: Operation[T]) -> T:
+    """Carry out one operation in one round trip; raises like `Broker.run`."""
+    with translated(operation.name):
+        try:
+            answer = await connection.execute_command(*command(operation))
+        except NoScriptError:
+            answer = await connection.execute_command(*command(operation, with_text=True))
+    return operation.read(answer)
 
 
 def command(operation: Operation[Any], *, with_text: bool = False) -> tuple[Any, ...]:

@@ -28,14 +28,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 from uuid import uuid4
 
 import structlog
 
 from broker.errors import SecretUnreadable, UnknownCredential
 from broker.jobs import DELETE_MEETING
-from broker.models import Change, Credential, Lease, LeaseId, Moved, Phase, ReleaseReason
-from broker.operations import Pool
+from broker.models import Change, ChangeResult, Credential, Found, Lease, LeaseId, Moved, Phase, ReleaseReason
+from broker.operations import Operation, Pool
 from broker.registry import personal
 from broker.zoom import CreateMeeting, Meeting, marker
 from broker.zoom.errors import Kind, ZoomError
@@ -84,12 +85,11 @@ class Creation:
 
     async def run(self) -> str:
         """Go through the steps above."""
-        run = self._context.broker.run
-        began = await run(self._pool.begin_creating(self._id, self._attempt))
+        began, found = await self._begin()
         if began.change is Change.BUSY:
             # Its holder may be dead; then the reaper enqueues the job again when the attempt has run out.
             return "busy"
-        lease = (await run(self._pool.find_lease(self._id))).lease if began.change is Change.DONE else None
+        lease = found.lease if began.change is Change.DONE else None
         if lease is None:
             return "moved on"
         earlier = began.detail == Phase.CREATING
@@ -114,6 +114,15 @@ class Creation:
         if meeting is None:
             return "moved on"
         return await self._record(lease, meeting)
+
+    async def _begin(self) -> tuple[ChangeResult, Found]:
+        """Record the intent, and see what is to be made; in one round trip, because every creation does."""
+        steps: list[Operation[Any]] = [
+            self._pool.begin_creating(self._id, self._attempt),
+            self._pool.find_lease(self._id),
+        ]
+        began, found = await self._context.broker.run_all(steps)
+        return began, found
 
     async def _obtain(self, lease: Lease, credential: Credential, *, earlier: bool, budget: float) -> Meeting | None:
         """Find or create the meeting, with patience for transient failures while the budget lasts.

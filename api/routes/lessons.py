@@ -22,6 +22,7 @@ from api.starting import accepted, begin, json_answer, look_at, start_responses
 from api.subscriptions import subscription_of
 from broker.errors import ZoomPoolError
 from broker.registry import lessons as registry
+from broker.registry import teachers
 from broker.registry.teachers import LONGEST_TEACHER_ID, pool_of
 
 log = structlog.get_logger(__name__)
@@ -132,5 +133,6 @@ async def me(all: ServicesDep, who: User) -> Me:
     active = await all.lessons.active(who.user)
     if len(who.user) <= LONGEST_TEACHER_ID:
         active += await all.lessons.active(who.user, pool_of(who.user))
-    subscription = await subscription_of(all, who, who.user)
+    registered = await teachers.find(all.broker.redis, who.user)
+    subscription = subscription_of(all.settings, who, who.user, registered)
     return Me(user_id=who.user, role=who.role, subscription=subscription, active_lessons=active)

@@ -14,9 +14,10 @@ from typing import Any, Self
 import redis.asyncio
 
 from broker import keys
-from broker.client import translated
+from broker.client import run, translated
 from broker.errors import InvalidName, UnknownLesson
 from broker.models import check_name
+from broker.operations import Operation
 
 DAY_MS = 24 * 3600 * 1000
 ROUNDS = 20
@@ -144,16 +145,23 @@ async def save(redis: redis.asyncio.Redis, lesson: Lesson, *, keep_days: int) ->
     return saved
 
 
-async def find(redis: redis.asyncio.Redis, id: str) -> Lesson | None:
+def read(id: str) -> Operation[Lesson | None]:
     """A registered lesson.
+
+    Raises:
+        InvalidName: the id cannot be part of a key.
+    """
+    return Operation("find lesson", ("HGETALL", keys.lesson(id)), lambda fields: _lesson(id, fields))
+
+
+async def find(redis: redis.asyncio.Redis, id: str) -> Lesson | None:
+    """The same, on a connection.
 
     Raises:
         InvalidName: the id cannot be part of a key.
         BrokerUnavailable: Redis did not answer.
     """
-    with translated("find lesson"):
-        fields: Any = await redis.hgetall(keys.lesson(id))
-    return _lesson(id, fields)
+    return await run(redis, read(id))
 
 
 async def delete(redis: redis.asyncio.Redis, id: str) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 import redis.asyncio
 
 from broker import keys
-from broker.client import AsyncBroker, translated
+from broker.client import AsyncBroker, run, translated
 from broker.models import Account, AccountState, Lease
-from broker.operations import Pool
+from broker.operations import Operation, Pool
 from broker.registry.teachers import Teacher, is_personal, pool_of
 
 HOST = "host"
@@ -68,15 +68,18 @@ async def note(redis: redis.asyncio.Redis, lesson: str, pool: str, *, ttl_s: flo
         await redis.set(keys.personal_lesson(lesson), pool, ex=round(ttl_s))
 
 
+def read_note(lesson: str) -> Operation[str]:
+    """The personal pool in which a lesson was started last; empty if in none."""
+    return Operation("find lesson", ("GET", keys.personal_lesson(lesson)), lambda pool: pool or "")
+
+
 async def noted(redis: redis.asyncio.Redis, lesson: str) -> str:
-    """The personal pool in which a lesson was started last; empty if in none.
+    """The same, on a connection.
 
     Raises:
         BrokerUnavailable: Redis did not answer.
     """
-    with translated("find lesson"):
-        pool: Any = await redis.get(keys.personal_lesson(lesson))
-    return pool or ""
+    return await run(redis, read_note(lesson))
 
 
 async def older_lease(broker: AsyncBroker, lease: Lease) -> Lease | None:

@@ -12,9 +12,10 @@ from typing import Any
 import redis.asyncio
 
 from broker import keys
-from broker.client import translated
+from broker.client import run, translated
 from broker.errors import InvalidName, UnknownTeacher
 from broker.models import MAX_CAPACITY, MAX_POOL_NAME, check_name
+from broker.operations import Operation
 
 PERSONAL = "teacher-"
 """Begins the names of the pool and of the credential of a teacher's own Zoom account."""
@@ -77,16 +78,25 @@ async def save(redis: redis.asyncio.Redis, teacher: Teacher) -> None:
         )
 
 
-async def find(redis: redis.asyncio.Redis, id: str) -> Teacher | None:
+def read(id: str) -> Operation[Teacher | None]:
     """A registered teacher.
+
+    Raises:
+        InvalidName: the id cannot be part of a key.
+    """
+    return Operation(
+        "find teacher", ("HGETALL", keys.teacher(id)), lambda fields: _teacher(id, fields) if fields else None
+    )
+
+
+async def find(redis: redis.asyncio.Redis, id: str) -> Teacher | None:
+    """The same, on a connection.
 
     Raises:
         InvalidName: the id cannot be part of a key.
         BrokerUnavailable: Redis did not answer.
     """
-    with translated("find teacher"):
-        fields: Any = await redis.hgetall(keys.teacher(id))
-    return _teacher(id, fields) if fields else None
+    return await run(redis, read(id))
 
 
 async def load(redis: redis.asyncio.Redis, id: str) -> Teacher:

@@ -48,13 +48,13 @@ from workers.create_meeting import create_meeting
 from workers.end_meeting import end_meeting
 from workers.webhook_events import handle_event
 
-START = 7
-OWN_START = 13
-START_AGAIN = 5
-REFUSED = 5
+START = 5
+OWN_START = 11
+START_AGAIN = 3
+REFUSED = 3
 END = 4
 WEBHOOK = 1
-CREATE = 7
+CREATE = 6
 BEGAN = 3
 JOINED = 3
 OVER = 5
