@@ -30,6 +30,8 @@ INTERRUPT_AGAIN_S = 0.001
 PAUSE_S = 0.2
 """Between two tries to connect again."""
 PAGE = 500
+LINGER_S = 10.0
+"""So long a pool is listened to when nobody waits any more: whoever comes next need not ask where its stream ends."""
 
 
 class Watch:
@@ -72,6 +74,7 @@ class EventHub:
         self._positions: dict[str, str] = {}
         self._watches: defaultdict[tuple[str, str], set[Watch]] = defaultdict(set)
         self._watched: defaultdict[str, int] = defaultdict(int)
+        self._left: dict[str, float] = {}  # when the last one stopped waiting for a pool
         self._reading: frozenset[str] = frozenset()  # the pools that the read under way names
         self._changed = asyncio.Event()
         self._client_id = 0
@@ -91,6 +94,7 @@ class EventHub:
         """
         watch = Watch(unheard)
         self._watched[pool] += 1
+        self._left.pop(pool, None)
         self._watches[pool, lesson].add(watch)
         try:
             if pool not in self._positions:
@@ -103,7 +107,7 @@ class EventHub:
             self._watched[pool] -= 1
             if not self._watched[pool]:
                 del self._watched[pool]
-                self._positions.pop(pool, None)
+                self._left[pool] = asyncio.get_running_loop().time()
 
     async def _join(self, pool: str) -> None:
         with translated("events"):
@@ -132,7 +136,14 @@ class EventHub:
                 self.connected = False
                 await asyncio.sleep(PAUSE_S)
 
+    def _forget_quiet(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for pool in [pool for pool, left in self._left.items() if left + LINGER_S <= now]:
+            del self._left[pool]
+            self._positions.pop(pool, None)
+
     async def _read(self) -> None:
+        self._forget_quiet()
         if not self._positions:
             self._changed.clear()
             await self._changed.wait()

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import SecretStr
 
@@ -64,6 +64,7 @@ class Stack:
         route: by which URL our processes reach `redis` and `zoom`, given its name and its own URL. A proxy can stand
             there; whoever judges the system reaches both directly.
         registered: enter the pool, its accounts and the credential of its Zoom; else somebody has to do that.
+        fsync: how soon Redis has a write on disk; `always` loses nothing that was answered when it is killed.
 
     Attributes:
         settings: what every process of the system was told.
@@ -82,9 +83,11 @@ class Stack:
         look: Callable[[], None] = lambda: None,
         route: Callable[[str, str], str] = lambda part, url: url,
         registered: bool = True,
+        fsync: Literal["always", "everysec"] = "always",
     ) -> None:
         self.accounts = tuple(accounts)
         self._registered = registered
+        self._fsync: Literal["always", "everysec"] = fsync
         self.processes: dict[str, Process] = {}
         self.folder = self.logs = Path()
         self.api_url = self.zoom_url = ""
@@ -231,7 +234,7 @@ class Stack:
     # Making it
 
     def _compose(self) -> Iterator[Process]:
-        server = RedisServer(self.folder, fsync="always")
+        server = RedisServer(self.folder, fsync=self._fsync)
         yield server.process
         api_port, zoom_port = free_ports(2)
         self.api_url, self.zoom_url = f"http://{HOST}:{api_port}", f"http://{HOST}:{zoom_port}"

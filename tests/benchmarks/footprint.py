@@ -75,7 +75,7 @@ def idle() -> list[Figure]:
     for name, now in after.items():
         share = (now.cpu_s - before[name].cpu_s) / IDLE_S * 100
         figures += [
-            Figure(f"rss_bytes_{name}", now.rss_bytes, "bytes", None, "less", "idle, 100 accounts"),
-            Figure(f"idle_cpu_percent_{name}", share, "%", None, "less", f"of one core, over {IDLE_S} s"),
+            Figure(f"rss_bytes.{name}", now.rss_bytes, "bytes", None, "less", "idle, 100 accounts"),
+            Figure(f"idle_cpu_percent.{name}", share, "%", None, "less", f"of one core, over {IDLE_S} s"),
         ]
     return figures

@@ -69,7 +69,7 @@ def handover() -> list[Figure]:
         text = ", ".join(f"{name} {ms:.3g} ms" for name, ms in beside.items())
         limit = min(beside.values()) if percent == 99 else None
         note = f"{CALLERS} callers on {SLOTS} slots; {text}"
-        figures.append(Figure(f"handover_ms_p{percent}", value, "ms", limit, "less", note))
+        figures.append(Figure(f"handover_ms.p{percent}", value, "ms", limit, "less", note))
     return figures
 
 

@@ -7,11 +7,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
+WIDTH = 150
+"""Columns: names are keys of the JSON file, and shall not be cut."""
 LATEST = Path(".bench/latest.json")
 
 
@@ -20,7 +22,7 @@ class Figure:
     """One number.
 
     Attributes:
-        name: key in the JSON file.
+        name: key in the JSON file; dots lead into objects, as in `burst.last_s`.
         value: what was measured, in `unit`.
         unit: such as ms, 1/s, bytes; empty for a ratio.
         limit: what it has to keep; None where nothing was promised.
@@ -60,7 +62,7 @@ def spread(
 ) -> list[Figure]:
     """Median and 99th percentile of a latency in ms."""
     return [
-        Figure(f"{name}_p{percent}", percentile(values, percent), "ms", limit, "less", beside)
+        Figure(f"{name}.p{percent}", percentile(values, percent), "ms", limit, "less", beside)
         for percent, limit in zip((50, 99), limits, strict=True)
     ]
 
@@ -68,8 +70,14 @@ def spread(
 def write(figures: Iterable[Figure], commit: str, path: Path = LATEST) -> None:
     """Write the JSON file."""
     path.parent.mkdir(exist_ok=True)
-    found = {figure.name: {**asdict(figure), "kept": figure.kept} for figure in figures}
-    path.write_text(json.dumps({"commit": commit, "figures": found}, indent=2) + "\n", "utf-8")
+    found: dict[str, Any] = {"commit": commit}
+    for figure in figures:
+        *groups, last = figure.name.split(".")
+        place = found
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = {**asdict(figure), "kept": figure.kept}
+    path.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
 
 
 def show(title: str, figures: Iterable[Figure]) -> None:
@@ -80,4 +88,4 @@ def show(title: str, figures: Iterable[Figure]) -> None:
         sign = "≤" if figure.better == "less" else "≥"
         limit = "" if figure.limit is None else f"{sign} {figure.limit:g}"
         table.add_row(marks[figure.kept], figure.name, f"{figure.value:,.4g} {figure.unit}", limit, figure.beside)
-    Console().print(table)
+    Console(width=WIDTH).print(table)

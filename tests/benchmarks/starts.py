@@ -27,7 +27,7 @@ def overhead() -> list[Figure]:
         with system(accounts=count + WARM_UP) as stack:
             took = asyncio.run(paced(stack, count, per_second))
         figures += spread(
-            f"start_overhead_ms_at_{per_second}_per_s",
+            f"start_overhead_ms.{per_second}_per_s",
             [ms - ZOOM_MS for ms in took],
             limits=(15, 60),
             beside=f"{count} starts; Zoom takes {ZOOM_MS:g} ms of each",
@@ -71,10 +71,10 @@ def burst() -> list[Figure]:
     ours = BURST / seconds
     beside = f"old flow on PostgreSQL: {old:.1f}/s with {postgres.WORKERS} workers; Zoom takes {ZOOM_MS:g} ms"
     return [
-        Figure("burst_last_s", seconds, "s", 5, "less", f"{BURST} starts at once; Zoom takes {ZOOM_MS:g} ms"),
-        Figure("burst_per_s", ours, "1/s", None, "more", beside),
-        Figure("burst_vs_old_flow", ours / old, "", 12, "more", beside),
-        Figure("burst_slowest_ms", slowest, "ms", None, "less", "the same burst"),
+        Figure("burst.last_s", seconds, "s", 5, "less", f"{BURST} starts at once; Zoom takes {ZOOM_MS:g} ms"),
+        Figure("burst.per_s", ours, "1/s", None, "more", beside),
+        Figure("burst.vs_old_flow", ours / old, "", 12, "more", beside),
+        Figure("burst.slowest_ms", slowest, "ms", None, "less", "the same burst"),
     ]
 
 

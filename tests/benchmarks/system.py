@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def system(accounts: int, *, capacity: int = 1, webhooks: bool = False, **settings: Any) -> Stack:
-    """One API process, one worker for creations, and a Zoom in a process of its own."""
+    """One API process, one worker for creations, Zoom in a process of its own; Redis saves as in docker-compose.yml."""
     pool = example_accounts(accounts, (capacity,))
     zoom = SimulatorSettings(
         hosts=tuple(HostSpec(email=account.email, capacity=account.capacity) for account in pool),
@@ -51,7 +51,7 @@ def system(accounts: int, *, capacity: int = 1, webhooks: bool = False, **settin
         webhooks=WebhookConfig(loss=0 if webhooks else 1),
     )
     workers = dict(ONE_WORKER) | ({QueueName.WEBHOOKS: 1} if webhooks else {})
-    return Stack(pool, workers=workers, settings=SETTINGS | settings, zoom=zoom)
+    return Stack(pool, workers=workers, settings=SETTINGS | settings, zoom=zoom, fsync="everysec")
 
 
 @contextlib.asynccontextmanager

@@ -62,8 +62,8 @@ async def _measure(stack: Stack) -> list[Figure]:
     beside = f"{PER_SECOND}/s for {SECONDS} s into one API process; no worker takes them meanwhile"
     times = [answer.ms for answer in paced]
     return [
-        Figure("webhook_ack_ms_p50", percentile(times, 50), "ms", None, "less", beside),
-        Figure("webhook_ack_ms_p99", percentile(times, 99), "ms", 50, "less", beside),
+        Figure("webhook_ack_ms.p50", percentile(times, 50), "ms", None, "less", beside),
+        Figure("webhook_ack_ms.p99", percentile(times, 99), "ms", 50, "less", beside),
         Figure("webhooks_per_s", most, "1/s", PER_SECOND, "more", f"bare endpoint: {most_bare:,.0f}/s"),
     ]
 

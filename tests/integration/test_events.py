@@ -257,7 +257,22 @@ async def test_freed_slot_wakes_who_is_next_in_line(listening: Listening) -> Non
         assert not await later.news(0)
 
 
-async def test_nothing_is_listened_to_when_nobody_waits(listening: Listening, redis: redis_py.Redis) -> None:
+async def test_pool_is_listened_to_a_while_longer_than_somebody_waits(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening.hub.watch("default", "algebra"):
+        pass
+    # Asked where its stream ends, Redis would not answer.
+    monkeypatch.setattr(listening.hub, "_commands", None)
+    async with listening.hub.watch("default", "algebra") as watch:
+        await listening.claim("algebra")
+        assert await watch.news(SOON_S)
+
+
+async def test_nothing_is_listened_to_when_nobody_waits(
+    listening: Listening, redis: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LINGER_S", 0.1)
     async with listening.hub.watch("default", "algebra"):
         await wait_until_async(lambda: blocked(redis), "the listener waits")
 
