@@ -244,10 +244,11 @@ class Lessons:
         pool = self.broker.pool(lease.pool)
         deadline = Deadline(wait_s)
         async with self.hub.watch(pool.name, lease.lesson) as watch:
-            args = (pool.name, str(lease.id), ReleaseReason.ENDED_BY_OWNER.value)
+            args = (pool.name, str(lease.id), ReleaseReason.ENDED_BY_OWNER.value, lease.lesson)
             await asyncio.shield(self._once(END_MEETING, *args))
-            found = await self._look(watch, pool, lease, deadline, lambda now: now.id != lease.id)
-        return found.lease is None or found.lease.id != lease.id
+            # A lesson that moves to another host is granted no more than it was.
+            found = await self._look(watch, pool, lease, deadline, lambda now: now.granted_ms != lease.granted_ms)
+        return found.lease is None or found.lease.granted_ms != lease.granted_ms
 
     async def give_up(self, ticket: Ticket) -> None:
         """Take a lesson out of the line."""

@@ -74,7 +74,7 @@ REFRESH_START_URL = JobSpec("workers.create_meeting.refresh_start_url", QueueNam
 """`(pool, lease)`: get a new start_url for a meeting that exists; the old one works for two hours only."""
 
 END_MEETING = JobSpec("workers.end_meeting.end_meeting", QueueName.CREATE, 60, (1, 5, 30))
-"""`(pool, lease, reason)`: end and delete the meeting of a lease at Zoom, then release the lease."""
+"""`(pool, lease, reason, lesson)`: end and delete the meeting of a lesson's lease at Zoom, then release the lease."""
 
 IMPORT_ACCOUNTS = JobSpec("workers.import_accounts.import_accounts", QueueName.CREATE, 60, (1, 3, 10))
 """`(pool, credential, dry_run)`: make accounts of the users that Zoom lets host. Somebody waits for what it returns."""

@@ -5,7 +5,7 @@
 -- key base: the pool's prefix, zp:{pool}:
 -- arg kind: lesson, meeting or lease
 -- arg id: its id
--- returns {now_ms, deadline_ms or 0, lease fields, outcome, place}: what is known; an outcome is JSON, a place as in claim
+-- returns {now_ms, deadline_ms or 0, lease fields, outcome, place}: what is known; an outcome is a line of words, a place as in claim
 -- error UNKNOWN_KIND: kind is none of the above
 local base = KEYS[1]
 local kind = ARGV[1]

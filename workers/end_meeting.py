@@ -18,17 +18,22 @@ class NotYet(ZoomPoolError):
     code = "not_yet"
 
 
-async def end_meeting(pool: str, lease: str, reason: str) -> str:
+async def end_meeting(pool: str, lease: str, reason: str, lesson: str) -> str:
     """Job: end and delete the meeting of `lease` at Zoom, then release the lease. Returns a word for the log.
+
+    If the lesson got another host since, because that one failed it, it is ended there.
 
     Raises:
         NotYet: the meeting is being made; the job's retry comes back to it.
     """
     async with open_context() as context:
         operations = context.broker.pool(pool)
-        found = (await context.broker.run(operations.find_lease(LeaseId.parse(lease)))).lease
+        id = LeaseId.parse(lease)
+        found = (await context.broker.run(operations.find_lease(id))).lease
         if found is None:
-            return "moved on"
+            found = (await context.broker.run(operations.find_lesson(lesson))).lease
+            if found is None or found.moved_from != id:
+                return "moved on"
         if found.meeting_id is not None:
             return await finish(context, found, ReleaseReason(reason))
         if found.phase is Phase.CLAIMED:
@@ -41,9 +46,7 @@ async def end_meeting(pool: str, lease: str, reason: str) -> str:
         # Noted, so that the lesson does not move to another host meanwhile.
         noted = await context.broker.run(operations.record(found.id, ending=reason))
         if noted.change is Change.STALE:
-            now = (await context.broker.run(operations.find_lesson(found.lesson))).lease
-            if now is not None and now.moved_from == found.id:
-                return await end_meeting(pool, str(now.id), reason)
+            return await end_meeting(pool, str(found.id), reason, lesson)
         raise NotYet(f"the meeting of lease {lease} is just being made; it is ended when that is done")
 
 

@@ -171,7 +171,8 @@ def end(lease: LeaseArgument, pool: PoolOption = "") -> None:
         connection = connect(here.settings, decode_responses=False)
         try:
             with translated("enqueue"):
-                enqueue(connection, END_MEETING, here.pool.name, str(found.id), ReleaseReason.FORCED.value)
+                args = (here.pool.name, str(found.id), ReleaseReason.FORCED.value, found.lesson)
+                enqueue(connection, END_MEETING, *args)
         finally:
             connection.close()
     typer.echo(f"lease {found.id}: its end is enqueued; see 'zoompool leases show {str(found.id)!r}'")

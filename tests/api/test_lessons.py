@@ -34,7 +34,7 @@ async def test_end_waits_until_the_slot_is_free(app: FastAPI, http: httpx.AsyncC
     assert lease.phase is Phase.CLAIMED
 
     async def asked() -> bool:
-        return ("end_meeting", ["default", str(lease.id), "ended_by_owner"]) in jobs_in(app, "create")
+        return ("end_meeting", ["default", str(lease.id), "ended_by_owner", lease.lesson]) in jobs_in(app, "create")
 
     await wait_until_async(asked, "the end is asked for")
     await services_of(app).broker.run(services_of(app).broker.pool().release([lease.id], ReleaseReason.ENDED_BY_OWNER))

@@ -8,7 +8,7 @@ import httpx
 from fastapi import FastAPI
 
 from broker.models import AccountState, ReleaseReason
-from tests.api.acting import add_account, bearer, claimed, lease_of, make_ready, services_of
+from tests.api.acting import add_account, bearer, claimed, jobs_in, lease_of, make_ready, services_of
 from tests.waiting import wait_until_async
 
 START = "/api/schedule/lessons/7/start-new/"
@@ -63,3 +63,22 @@ async def test_lesson_that_found_no_other_host_takes_one_that_was_freed_meanwhil
     await wait_until_async(claimed_anew, "the waiting caller claims the other host")
     await make_ready(app, "7")
     assert (await starting).status_code == 200
+
+
+async def test_lesson_that_moves_while_it_is_being_ended_is_not_over(app: FastAPI, http: httpx.AsyncClient) -> None:
+    for name in ("host-1", "host-2"):
+        await add_account(app, name)
+    await http.post(START, headers=bearer() | {"Prefer": "respond-async"})
+    lease = await claimed(app, "7")
+    ending = asyncio.create_task(http.post("/api/schedule/lessons/7/end/", headers=bearer() | {"Prefer": "wait=1"}))
+
+    async def asked() -> bool:
+        return any(name == "end_meeting" for name, _ in jobs_in(app, "create"))
+
+    await wait_until_async(asked, "the end is asked for")
+    run, pool = services_of(app).broker.run, services_of(app).broker.pool()
+    await run(pool.begin_creating(lease.id, "worker"))
+    moved = await run(pool.move(lease, "worker", AccountState.QUARANTINED, "zoom_host_not_allowed: no licence"))
+    assert moved.lease is not None
+    answer = await ending
+    assert (answer.status_code, answer.json()["status"]) == (202, "closing")

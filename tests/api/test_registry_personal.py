@@ -58,7 +58,7 @@ async def test_start_claims_the_teachers_own_account(app: FastAPI, http: httpx.A
     (active,) = (await http.get("/api/me/", headers=bearer())).json()["active_lessons"]
     assert active["lesson_id"] == "7"
     assert (await http.post(f"{LESSON}end/", headers=bearer() | AT_ONCE)).status_code == 202
-    assert ("end_meeting", ["teacher-anna", str(lease.id), "ended_by_owner"]) in jobs_in(app, "create")
+    assert ("end_meeting", ["teacher-anna", str(lease.id), "ended_by_owner", lease.lesson]) in jobs_in(app, "create")
 
 
 async def test_refused_credentials_are_502_with_zooms_code(app: FastAPI, http: httpx.AsyncClient) -> None:

@@ -296,7 +296,7 @@ async def test_creations_of_a_host_are_counted_and_the_lesson_moves_before_zoom_
     monkeypatch.setenv("ZOOMPOOL_ZOOM_HOST_DAILY", "1")
     first = await school.claim()
     assert await create_meeting("default", str(first.id)) == "ready"
-    await end_meeting("default", str(first.id), ReleaseReason.ENDED_BY_OWNER)
+    await end_meeting("default", str(first.id), ReleaseReason.ENDED_BY_OWNER, first.lesson)
     await school.broker.run(school.pool.park_account("host02", AccountState.DRAINING, "so that host01 is next"))
     again = await school.claim("biology")
     assert again.account == first.account
@@ -325,7 +325,7 @@ async def test_lesson_that_its_teacher_ends_meanwhile_does_not_move(school: Scho
     )
     await school.broker.run(school.pool.begin_creating(lease.id, "killed"))
     with pytest.raises(NotYet):
-        await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER)
+        await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER, lease.lesson)
     result = await school.broker.run(school.pool.move(lease, "killed", AccountState.QUARANTINED, "licence"))
     assert (result.outcome, result.detail) == (Moved.REFUSED, "ending")
 
@@ -383,3 +383,14 @@ async def test_refresh_brings_a_new_start_url(school: School) -> None:
     assert after.sealed_start_url != before.sealed_start_url
     types = [event.type for event in await school.broker.run(school.pool.events())]
     assert types[0] == "lease.refreshed"
+
+
+async def test_lesson_that_moved_before_its_end_was_begun_is_ended_where_it_is(school: School) -> None:
+    lease = await school.claim()
+    await school.broker.run(school.pool.begin_creating(lease.id, "killed"))
+    moved = (await school.broker.run(school.pool.move(lease, "killed", AccountState.QUARANTINED, "licence"))).lease
+    assert moved is not None
+    assert await create_meeting("default", str(moved.id)) == "ready"
+    assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER, lease.lesson) == "released"
+    assert school.meetings() == []
+    assert (await school.broker.run(school.pool.find_lesson(lease.lesson))).lease is None

@@ -273,11 +273,11 @@ async def test_end_of_a_lesson(site: Site) -> None:
         )
 
     async def queued() -> bool:
-        return ("end_meeting", ["default", str(lease.id), "ended_by_owner"]) in jobs_in(site.app, "create")
+        return ("end_meeting", ["default", str(lease.id), "ended_by_owner", "algebra"]) in jobs_in(site.app, "create")
 
     await wait_until_async(queued, "it has a job")
     with counted() as job:
-        assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER) == "released"
+        assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER, lease.lesson) == "released"
     assert (await ending).json()["status"] == "ended"
     assert len(api) == END, api
     assert len(job) == END_JOB, job

@@ -168,14 +168,14 @@ async def test_end_button_ends_and_deletes_the_running_meeting_before_the_slot_i
     assert lease.meeting_id is not None
     school.zoom.world.join(lease.meeting_id, "Anna", Role.HOST)
     await tell("meeting.started", lease, at_ms=1_000)
-    assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER) == "released"
+    assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER, lease.lesson) == "released"
     assert school.meetings() == []
     assert await phase(school, lease) is None
-    assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER) == "moved on"
+    assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER, lease.lesson) == "moved on"
 
 
 async def test_end_button_before_the_meeting_exists_just_frees_the_slot(school: School) -> None:
     lease = await school.claim()
-    assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER) == "released"
+    assert await end_meeting("default", str(lease.id), ReleaseReason.ENDED_BY_OWNER, lease.lesson) == "released"
     assert await create_meeting("default", str(lease.id)) == "moved on"
     assert school.meetings() == []

@@ -77,7 +77,7 @@ async def test_every_job_runs(school: School, run: Run) -> None:
     assert ready.phase is Phase.READY
     assert [ready.meeting_id] == school.meetings()
     assert await run(QueueName.CREATE, (jobs.REFRESH_START_URL, (pool, id))) == ["refreshed"]
-    assert await run(QueueName.CREATE, (jobs.END_MEETING, (pool, id, "ended_by_owner"))) == ["released"]
+    assert await run(QueueName.CREATE, (jobs.END_MEETING, (pool, id, "ended_by_owner", "algebra"))) == ["released"]
     (imported,) = await run(QueueName.CREATE, (jobs.IMPORT_ACCOUNTS, (pool, "default", True)))
     assert len(imported["accounts"]) == 2
     assert school.meetings() == []
