@@ -7,6 +7,7 @@ Whoever meets an error raises `Problem(code)`, or lets an error of the broker pa
 from __future__ import annotations
 
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from api.messages import PROBLEMS, choose_language
-from broker.errors import ZoomPoolError
+from broker.errors import HostTaken, ZoomPoolError
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_S = 2
 """What `Retry-After` says where nothing better is known."""
 MOST_FIELDS = 20
-"""Of one request's wrong fields; a caller who sends thousands shall not get thousands back."""
+"""Of one request's wrong fields or refused accounts; a caller who sends thousands shall not get thousands back."""
 
 
 class Problem(Exception):
@@ -78,6 +79,8 @@ def translate(error: Exception) -> Problem:
             return Problem("invalid_request", errors=fields[:MOST_FIELDS])
         case HTTPException():
             return _of_framework(error)
+        case HostTaken():
+            return Problem(error.code, taken=dict(islice(error.taken.items(), MOST_FIELDS)))
         case ZoomPoolError() if error.code in PROBLEMS:
             return Problem(error.code)
         case _:

@@ -26,7 +26,7 @@ from api.registry_schemas import ImportedFromZoom, ImportFromZoomIn, ImportGoesO
 from api.services import Services
 from api.starting import AGAIN_S, json_answer
 from broker.client import translated
-from broker.errors import UnknownCredential
+from broker.errors import HostTaken, UnknownCredential
 from broker.jobs import IMPORT_ACCOUNTS
 from broker.registry import credentials
 
@@ -47,6 +47,7 @@ def import_responses() -> dict[int | str, dict[str, Any]]:
         "role_required",
         "unknown_credential",
         "import_refused",
+        "host_taken",
         "zoom_credential_rejected",
         "zoom_scope_missing",
         "zoom_account_daily_limit",
@@ -73,6 +74,7 @@ async def import_from_zoom(services: Services, pool: str, wanted: ImportFromZoom
     Raises:
         Problem: why no accounts came of it; among others, with Zoom's reason as its code.
         UnknownCredential: there is no such credential.
+        HostTaken: some of the users are two accounts of the pool.
         BrokerUnavailable: Redis did not answer; repeating is safe.
     """
     credential = wanted.credential or services.settings.default_credential
@@ -85,7 +87,7 @@ async def import_from_zoom(services: Services, pool: str, wanted: ImportFromZoom
     if ended is None:
         going_on = ImportGoesOn(pool=pool, credential=credential, dry_run=wanted.dry_run)
         return json_answer(going_on, HTTPStatus.ACCEPTED, wait.headers | {"Retry-After": str(AGAIN_S)})
-    return json_answer(_accounts(ended), HTTPStatus.OK, wait.headers)
+    return json_answer(_accounts(pool, ended), HTTPStatus.OK, wait.headers)
 
 
 async def _end(services: Services, pool: str, credential: str, dry_run: bool, wait_s: float) -> Ended | None:
@@ -122,17 +124,19 @@ async def _told(redis: redis.asyncio.Redis, key: str, job: str) -> None:
                     await ask.execute()
 
 
-def _accounts(ended: Ended) -> ImportedFromZoom:
+def _accounts(pool: str, ended: Ended) -> ImportedFromZoom:
     """What the job found.
 
     Raises:
-        Problem: why it found nothing.
+        Problem, HostTaken: why it added nothing.
     """
     if not ended.succeeded:
         raise Problem("internal_error")
     if "accounts" in ended.value:
         return ImportedFromZoom(accounts=ended.value["accounts"])
-    code, mistakes = ended.value["code"], ended.value["mistakes"]
+    code, mistakes, taken = ended.value["code"], ended.value["mistakes"], ended.value["taken"]
     if code not in PROBLEMS:
         raise Problem("internal_error")
+    if taken:
+        raise HostTaken(pool, taken)
     raise Problem(code, **({"mistakes": mistakes[:MOST_MISTAKES]} if mistakes else {}))

@@ -148,6 +148,11 @@ PROBLEMS: dict[str, Text] = {
     "import_refused": Text(
         422, "В списке есть ошибки, ничего не добавлено", "The list has mistakes; none of it was added"
     ),
+    "host_taken": Text(
+        409,
+        "Этот пользователь Zoom уже есть в пуле под другим идентификатором, ничего не изменено",
+        "This Zoom user is another account of the pool already; nothing was changed",
+    ),
     "credential_in_use": Text(
         409, "Этими учётными данными пользуются аккаунты", "Accounts use this credential; give them another first"
     ),

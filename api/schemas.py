@@ -26,6 +26,11 @@ class ProblemBody(BaseModel):
     instance: str = Field(default="", examples=["/api/schedule/lessons/4711/start-new/"])
     request_id: str = Field(default="", description="Name it to whoever reads the logs.")
     errors: list[dict[str, Any]] = Field(default=[], description="With `invalid_request`: the fields that are wrong.")
+    taken: dict[str, str] = Field(
+        default={},
+        description="With `host_taken`: by account that was not added, the account of the pool that has its Zoom user.",
+        examples=[{"anna@school.example": "host-01"}],
+    )
 
 
 class LessonStatus(StrEnum):

@@ -7,7 +7,7 @@ values in `broker.models`. Zoom's own failures have their own branch in `broker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class ZoomPoolError(Exception):
@@ -91,6 +91,25 @@ class UnknownAccount(ZoomPoolError):
         self.pool = pool
         self.account = account
         super().__init__(f"account {account!r} is not in pool {pool!r}; see 'zoompool accounts list --pool {pool}'")
+
+
+class HostTaken(ZoomPoolError):
+    """Accounts were not added, because their Zoom users are in the pool already, as other accounts.
+
+    Attributes:
+        taken: account that was to be added → the account that has its Zoom user.
+    """
+
+    code = "host_taken"
+
+    def __init__(self, pool: str, taken: Mapping[str, str]) -> None:
+        self.taken = dict(taken)
+        some = ", ".join(f"that of {account!r} is account {by!r}" for account, by in list(taken.items())[:5])
+        more = f", and so are {len(taken) - 5} more" if len(taken) > 5 else ""
+        super().__init__(
+            f"a Zoom user can be one account of a pool only, and in pool {pool!r} {some} already{more}; change that "
+            f"account, or remove it with 'zoompool accounts remove {next(iter(taken.values()))} --pool {pool}' first"
+        )
 
 
 class UnknownCredential(ZoomPoolError):

@@ -7,13 +7,13 @@ an operator whenever something looks odd. Expired leases are no violation: they 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from broker.client import Broker
 from broker.errors import InvalidName
-from broker.models import MAX_CAPACITY, AccountState, LeaseId, Phase
+from broker.models import MAX_CAPACITY, AccountState, LeaseId, Phase, host_names
 from broker.operations import QUARTER_MS, Pool
 from broker.snapshot import Snapshot, read_snapshot
 
@@ -53,6 +53,7 @@ def check(snapshot: Snapshot) -> list[Violation]:
     return [
         *(Violation(key, f"{key} cannot be read: {why}") for key, why in snapshot.unreadable.items()),
         *_check_accounts(snapshot),
+        *_check_hosts(snapshot),
         *_check_members(snapshot),
         *_check_leases(snapshot),
         *_check_fences(snapshot),
@@ -125,6 +126,26 @@ def _check_account(
                 keys.parked,
                 f"{keys.parked} keeps {slot} until {snapshot.parked[slot]:.0f}, its account until {until:.0f}",
             )
+
+
+def _check_hosts(snapshot: Snapshot) -> Iterator[Violation]:
+    """A Zoom user is one account, and the index says which."""
+    key = snapshot.keys.hosts
+    accounts: defaultdict[str, list[str]] = defaultdict(list)
+    for id, fields in sorted(snapshot.account.items()):
+        for name in host_names(fields.get("email", ""), fields.get("zoom_user_id", "")):
+            accounts[name].append(id)
+    for name, ids in accounts.items():
+        if len(ids) > 1:
+            yield Violation(
+                snapshot.keys.account(ids[1]), f"Zoom user {name!r} is {len(ids)} accounts: {', '.join(ids)}"
+            )
+        elif name not in snapshot.hosts:
+            yield Violation(key, f"{key} does not have Zoom user {name!r}, who is account {ids[0]}")
+    for name, id in snapshot.hosts.items():
+        unread = id in snapshot.accounts and id not in snapshot.account
+        if id not in accounts.get(name, ()) and not unread:
+            yield Violation(key, f"{key} says that Zoom user {name!r} is account {id}, which is another or none")
 
 
 def _check_members(snapshot: Snapshot) -> Iterator[Violation]:

@@ -30,6 +30,7 @@ class Keys:
     OWNERS = "owners"
     ACCOUNT = "account:"
     ACCOUNTS = "accounts"
+    HOSTS = "hosts"
     FENCE = "fence"
     EVENTS = "events"
     OUTCOME = "outcome:"
@@ -108,6 +109,11 @@ class Keys:
         return self.base + self.ACCOUNTS
 
     @property
+    def hosts(self) -> str:
+        """HASH name of a Zoom user → account id, no TTL. One entry for each name in `Account.names`."""
+        return self.base + self.HOSTS
+
+    @property
     def probes(self) -> str:
         """HASH account → `{count}:{ms}`, no TTL: its probes in a row, and the last one. Long unprobed ones drop out."""
         return self.base + "probes"
@@ -142,7 +148,8 @@ class Keys:
         return self.base + self.EVENTS
 
     def outcome(self, lesson: str) -> str:
-        """STRING of JSON, TTL `outcome_ttl`: how the last lease of this lesson ended and why."""
+        """STRING, TTL `outcome_ttl`: how the last lease of this lesson ended, in words: lease, lesson, owner, reason,
+        phase, granted_ms, released_ms, meeting id or -, and the rest is the detail."""
         return self.base + self.OUTCOME + lesson
 
     @property

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from string import ascii_lowercase, ascii_uppercase
 from typing import Self
 
 from pydantic import SecretStr
@@ -21,6 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 MAX_POOL_NAME = 100
 ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 LEASE_ID = re.compile(r"(?P<account>[A-Za-z0-9][A-Za-z0-9._@-]{0,99})#(?P<index>\d{1,2})@(?P<fence>\d{1,16})")
+SMALL = str.maketrans(ascii_uppercase, ascii_lowercase)
 MAX_CAPACITY = 10
 NO_SECRET = SecretStr("")
 
@@ -118,7 +120,7 @@ class Change(StrEnum):
     BUSY = "busy"
     """Another worker's attempt is still under way."""
     CONFLICT = "conflict"
-    """The lease already has another meeting."""
+    """The lease already has another meeting; another account already has the host."""
 
 
 @dataclass(frozen=True, order=True)
@@ -322,12 +324,14 @@ class ChangeResult:
 class AccountChange:
     """The answer to a change of an account: what happened, and how many leases are on it afterwards.
 
-    `STALE` says that the pool has no such account. An account that is removed while it has leases leaves with the last.
+    `STALE` says that the pool has no such account, `CONFLICT` that it was not added, because the account `taken_by` has
+    its host. An account that is removed while it has leases leaves with the last.
     """
 
     change: Change
     now_ms: int
     leases: int = 0
+    taken_by: str = ""
 
 
 class Moved(StrEnum):
@@ -440,6 +444,11 @@ class Account:
         """What Zoom's `/users/{userId}` takes: the user id, or else the e-mail."""
         return self.zoom_user_id or self.email
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which Zoom knows the host; two accounts with one in common are the same host."""
+        return host_names(self.email, self.zoom_user_id)
+
 
 @dataclass(frozen=True)
 class Credential:
@@ -493,6 +502,15 @@ class Event:
     lesson: str
     lease: str
     fields: Mapping[str, str]
+
+
+def host_names(email: str, zoom_user_id: str) -> tuple[str, ...]:
+    """The names under which Zoom knows a user: its id, then its e-mail, as far as they are given.
+
+    Zoom takes e-mails in any letters, and in the place of an id, too. Only ASCII letters are made small, as Redis does.
+    """
+    given = (name.translate(SMALL) if "@" in name else name for name in (zoom_user_id, email) if name)
+    return tuple(dict.fromkeys(given))
 
 
 def check_name(kind: str, value: str) -> str:

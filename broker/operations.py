@@ -6,7 +6,6 @@ A method of `Pool` returns an `Operation`: which script, which keys, which argum
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -439,6 +438,8 @@ class Pool:
     def add_account(self, account: Account) -> Operation[AccountChange]:
         """Add an account, or change its e-mail, Zoom user, credential and capacity.
 
+        A pool has a Zoom user once: if another account has it, nothing is changed.
+
         Raises:
             InvalidName: its id cannot be part of a Redis key.
             ValueError: its capacity is not between 1 and 10.
@@ -573,24 +574,25 @@ class Pool:
         now_ms, deadline_ms = int(answer[0]), int(answer[1])
         lease = Lease.from_fields(self.name, pairs(answer[2]), deadline_ms, now_ms) if answer[2] else None
         ticket = self._ticket(answer[4], now_ms) if answer[4] else None
-        return Found(lease, self._outcome(json.loads(answer[3])) if answer[3] else None, now_ms, ticket)
+        return Found(lease, self._outcome(answer[3]) if answer[3] else None, now_ms, ticket)
 
     def _ticket(self, place: Sequence[Any], now_ms: int) -> Ticket:
         position, length, estimate_ms, fields = place
         return Ticket.from_fields(self.name, pairs(fields), int(position), int(length), int(estimate_ms), now_ms)
 
-    def _outcome(self, fields: Mapping[str, str]) -> Outcome:
+    def _outcome(self, line: str) -> Outcome:
+        lease, lesson, owner, reason, phase, granted_ms, released_ms, meeting, detail = line.split(" ", 8)
         return Outcome(
             pool=self.name,
-            lesson=fields["lesson"],
-            owner=fields["owner"],
-            lease=LeaseId.parse(fields["lease"]),
-            reason=ReleaseReason(fields["reason"]),
-            detail=fields["detail"],
-            phase=Phase(fields["phase"]),
-            granted_ms=int(fields["granted_ms"]),
-            released_ms=int(fields["released_ms"]),
-            meeting_id=int(fields["meeting_id"]) if "meeting_id" in fields else None,
+            lesson=lesson,
+            owner=owner,
+            lease=LeaseId.parse(lease),
+            reason=ReleaseReason(reason),
+            detail=detail,
+            phase=Phase(phase),
+            granted_ms=int(granted_ms),
+            released_ms=int(released_ms),
+            meeting_id=None if meeting == "-" else int(meeting),
         )
 
     def _read_status(self, answer: Any) -> PoolStatus:
@@ -649,7 +651,10 @@ def _read_reserved(answer: Any) -> Reserved:
 
 
 def _read_account_change(answer: Any) -> AccountChange:
-    return AccountChange(Change(answer[0]), *map(int, answer[1:]))
+    change, now_ms = Change(answer[0]), int(answer[1])
+    if change is Change.CONFLICT:
+        return AccountChange(change, now_ms, taken_by=str(answer[2]))
+    return AccountChange(change, now_ms, int(answer[2]) if len(answer) > 2 else 0)
 
 
 def _account(id: str, fields: Mapping[str, str]) -> Account:

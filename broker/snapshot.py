@@ -21,7 +21,7 @@ READS = 5
 """How often the snapshot is taken again because it names keys that appeared while it was being read."""
 
 _SETS = ("free", "leased", "suspect", "parked", "waiting", "patience", "due", "reservations")
-_HASHES = ("lessons", "meetings", "owners", "booked")
+_HASHES = ("lessons", "meetings", "owners", "booked", "hosts")
 
 Records = Mapping[str, Mapping[str, str]]
 
@@ -49,6 +49,7 @@ class Snapshot:
     meetings: Mapping[str, str]
     owners: Mapping[str, str]
     booked: Mapping[str, str]
+    hosts: Mapping[str, str]
     accounts: frozenset[str]
     slots: Records
     links: Records

@@ -69,6 +69,27 @@ local function account_record(base, account)
   return {slots = slots, capacity = capacity, state = a[3], until_ms = until_ms}
 end
 
+-- The names under which Zoom knows a host, as the index of hosts has them. Zoom takes e-mails in any letters, and in
+-- the place of a user's id, too.
+local function host_names(email, zoom_user_id)
+  local names = {}
+  for _, name in ipairs({email or '', zoom_user_id or ''}) do
+    if name ~= '' then
+      names[#names + 1] = string.find(name, '@', 1, true) and string.lower(name) or name
+    end
+  end
+  return names
+end
+
+-- Take these names from an account; what the index says of other accounts stays.
+local function forget_hosts(base, account, names)
+  for _, name in ipairs(names) do
+    if redis.call('HGET', base .. 'hosts', name) == account then
+      redis.call('HDEL', base .. 'hosts', name)
+    end
+  end
+end
+
 -- The sets that any change of a slot writes, and the event stream, are what they should be.
 local function check_pool(base)
   read('ZCARD', base .. 'free')
@@ -127,7 +148,8 @@ end
 -- Put every empty slot of an account where it belongs: in rotation, parked, or out of existence. Occupied slots stay.
 -- The free ones carry the loads L, L+1, ... of an account that now holds L leases, so that granting the lowest leaves
 -- the others right. `emptied` is the slot that the caller has just emptied, if any: it allows the short way for
--- accounts of one slot. `known` is the account's record, if the caller has it. A slot below a lowered capacity waits, parked, while slots above it still run at Zoom.
+-- accounts of one slot. `known` is the account's record, if the caller has it. A slot below a lowered capacity waits,
+-- parked, while slots above it still run at Zoom.
 local function shelve(base, account, now, emptied, known)
   local a = known or account_record(base, account)
   if not a then
@@ -154,6 +176,7 @@ local function shelve(base, account, now, emptied, known)
   end
   local key = base .. 'account:' .. account
   if state == 'removing' and load == 0 then
+    forget_hosts(base, account, host_names(unpack(redis.call('HMGET', key, 'email', 'zoom_user_id'))))
     redis.call('ZREM', base .. 'free', unpack(names))
     redis.call('ZREM', base .. 'parked', unpack(names))
     redis.call('DEL', key)
@@ -189,17 +212,19 @@ local function check_end(base, slot, l)
   if l.meeting_id then
     read('HLEN', base .. 'meetings')
   end
-  return account_record(base, account_of(slot))
+  local account = account_record(base, account_of(slot))
     or damaged(base .. 'account:' .. account_of(slot), 'is missing, but has a lease')
+  if account.state == 'removing' then
+    read('HLEN', base .. 'hosts')
+  end
+  return account
 end
 
 -- End the lease `l` on `slot` for good, remember how, and give the slot back.
 local function end_lease(base, slot, l, account, now, reason, detail, outcome_ttl_ms, maxlen)
-  local outcome = cjson.encode({
-    lease = l.lease, lesson = l.lesson, owner = l.owner, reason = reason, detail = detail, phase = l.phase,
-    granted_ms = l.granted_ms, released_ms = digits(now),
-    meeting_id = l.meeting_id or nil,
-  })
+  -- One line of words; the detail comes last because it may have spaces.
+  local outcome = table.concat({l.lease, l.lesson, l.owner, reason, l.phase, l.granted_ms, digits(now),
+    l.meeting_id or '-', detail}, ' ')
   redis.call('SET', base .. 'outcome:' .. l.lesson, outcome, 'PX', outcome_ttl_ms)
   redis.call('ZREM', base .. (l.phase == 'suspect' and 'suspect' or 'leased'), slot)
   redis.call('DEL', base .. 'slot:' .. slot, base .. 'links:' .. slot)

@@ -14,6 +14,7 @@
 -- arg events_maxlen: cap of the event stream
 -- returns {'done', now_ms, leases still on the account}: made so, or already so
 -- returns {'stale', now_ms}: no such account
+-- returns {'conflict', now_ms, account}: for add: that other account has this Zoom user; nothing was changed
 -- error UNKNOWN_ACTION: action is none of the above
 local base = KEYS[1]
 local action = ARGV[1]
@@ -30,9 +31,11 @@ local events_maxlen = ARGV[10]
 local now = clock(base)
 check_pool(base)
 read('SCARD', base .. 'accounts')
+read('HLEN', base .. 'hosts')
 local key = base .. 'account:' .. account
 account_record(base, account)
-local before = redis.call('HMGET', key, 'slots', 'capacity', 'state', 'reason', 'until_ms')
+local before = redis.call('HMGET', key, 'slots', 'capacity', 'state', 'reason', 'until_ms', 'email',
+  'zoom_user_id')
 local slots = tonumber(before[1] or '0')
 local changed = true
 if action ~= 'add' and slots == 0 then
@@ -40,6 +43,20 @@ if action ~= 'add' and slots == 0 then
 end
 
 if action == 'add' then
+  local names = host_names(email, zoom_user_id)
+  for _, name in ipairs(names) do
+    local other = redis.call('HGET', base .. 'hosts', name)
+    if other and other ~= account then
+      if not account_record(base, other) then
+        damaged(base .. 'hosts', 'names ' .. other .. ', which is no account')
+      end
+      return {'conflict', now, other}
+    end
+  end
+  forget_hosts(base, account, host_names(before[6], before[7]))
+  for _, name in ipairs(names) do
+    redis.call('HSET', base .. 'hosts', name, account)
+  end
   local keep = before[3] and before[3] ~= 'removing'
   redis.call('HSET', key, 'email', email, 'zoom_user_id', zoom_user_id, 'credential', credential,
     'capacity', capacity, 'slots', math.max(slots, tonumber(capacity)), 'state', keep and before[3] or 'active',

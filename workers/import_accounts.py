@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from broker.errors import ImportRefused, SecretUnreadable, UnknownCredential
+from broker.errors import HostTaken, ImportRefused, SecretUnreadable, UnknownCredential
 from broker.registry import account_lists
 from broker.zoom import ZoomError
 from workers.context import open_context
@@ -24,7 +24,8 @@ async def import_accounts(pool: str, credential: str, dry_run: bool) -> dict[str
     """Job: add all users that Zoom lets host to a pool, or with `dry_run` only say who they are.
 
     Returns:
-        `accounts`, each with the columns of a list; or `code`, that of the error which left none, and `mistakes`.
+        `accounts`, each with the columns of a list; or `code`, that of the error which left none, with the `mistakes`
+        of an import that was refused, and `taken` of hosts that were.
     """
     bound = log.bind(pool=pool, credential=credential, dry_run=dry_run)
     async with open_context() as context:
@@ -32,8 +33,12 @@ async def import_accounts(pool: str, credential: str, dry_run: bool) -> dict[str
             accounts = await account_lists.import_from_zoom(
                 context.broker, context.box, context.zoom, pool, credential, dry_run=dry_run
             )
-        except (UnknownCredential, SecretUnreadable, ZoomError, ImportRefused) as error:
+        except (UnknownCredential, SecretUnreadable, ZoomError, ImportRefused, HostTaken) as error:
             bound.error("no accounts from Zoom", code=error.code, error=str(error))
-            return {"code": error.code, "mistakes": list(error.mistakes) if isinstance(error, ImportRefused) else []}
+            return {
+                "code": error.code,
+                "mistakes": list(error.mistakes) if isinstance(error, ImportRefused) else [],
+                "taken": error.taken if isinstance(error, HostTaken) else {},
+            }
     bound.info("accounts from Zoom", accounts=len(accounts))
     return {"accounts": [account_lists.row(account) for account in accounts]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from broker.models import Account, AccountState, Credential, Lease
+from broker.models import Account, AccountState, Change, Credential, Lease
 from broker.operations import Pool
 from broker.zoom import ZoomError
 from broker.zoom.errors import Kind
@@ -23,14 +23,21 @@ async def hosted(context: Context, pool: Pool, account: Account, credential: Cre
     """The account with a host: its own, or else the owner of the Zoom account, who is entered in it.
 
     Raises:
-        ZoomError: Zoom lists nobody who is surely meant.
+        ZoomError: Zoom lists nobody who is surely meant, or he is another account of the pool.
     """
     if account.host:
         return account
     host = owner_of(await context.zoom.list_users(credential), credential.name)
     account = replace(account, zoom_user_id=host.id, email=host.email)
     if account.state is not AccountState.REMOVING:
-        await context.broker.run(pool.add_account(account))
+        made = await context.broker.run(pool.add_account(account))
+        if made.change is Change.CONFLICT:
+            raise ZoomError(
+                f"whoever owns the Zoom account of credential {credential.name!r} is account {made.taken_by!r} of pool "
+                f"{pool.name!r} already",
+                code="zoom_host_unknown",
+                kind=Kind.HOST,
+            )
     return account
 
 
@@ -38,7 +45,7 @@ async def with_host(context: Context, pool: Pool, lease: Lease, credential: Cred
     """The same for a lease.
 
     Raises:
-        ZoomError: Zoom lists nobody who is surely meant.
+        ZoomError: Zoom lists nobody who is surely meant, or he is another account of the pool.
     """
     if lease.zoom_user_id or lease.email:
         return lease

@@ -33,7 +33,7 @@ from api.registry_schemas import (
 from api.routes.credentials import school_only
 from api.routes.webhook import read_body
 from broker.client import AsyncBroker
-from broker.errors import ImportRefused, InvalidName, UnknownAccount, UnknownCredential
+from broker.errors import HostTaken, ImportRefused, InvalidName, UnknownAccount, UnknownCredential
 from broker.models import LEASE_ID, Account, AccountChange, AccountState, Change, LeaseId, Phase, ReleaseReason
 from broker.operations import Operation
 from broker.registry import account_lists, credentials
@@ -86,7 +86,7 @@ async def list_accounts(
 @router.post(
     "/{pool}/accounts/import/",
     summary="Add many accounts",
-    responses=problems("role_required", "unknown_credential", "import_refused"),
+    responses=problems("role_required", "unknown_credential", "import_refused", "host_taken"),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -101,6 +101,9 @@ async def list_accounts(
 )
 async def import_accounts(all: ServicesDep, who: Service, pool: PoolName, request: Request) -> Imported:
     """Add the accounts of a table, or change those that are there: all of them, or none if something in it is wrong.
+
+    A Zoom user can be one account of a pool only, so that nobody shares a host: neither two lines of the table nor one
+    and another account of the pool may have the same.
 
     The first line names the columns: `id`, `email`, `zoom_user_id`, `credential`, `capacity`, of which `email` or
     `zoom_user_id` has to be there. Fields are separated by commas, semicolons or tabs; the text is UTF-8.
@@ -128,6 +131,8 @@ async def import_accounts_from_zoom(
 ) -> Response:
     """Add all users that Zoom lets host, or change those that are there; `dry_run` only shows them.
 
+    A user whose id or else e-mail an account of the pool has is that account, whatever it is called.
+
     A worker asks Zoom. If that takes longer than the wait, the answer is 202 and the import goes on: the same request
     again waits for the same import, and is told how it ended up to a minute after it did. Once that was told, the next
     request asks Zoom anew.
@@ -148,12 +153,15 @@ async def get_account(broker: BrokerDep, who: Service, pool: PoolName, account: 
 @router.put(
     "/{pool}/accounts/{account}/",
     summary="Add an account, or change one",
-    responses=problems("role_required", "unknown_credential"),
+    responses=problems("role_required", "unknown_credential", "host_taken"),
 )
 async def put_account(
     all: ServicesDep, who: Service, pool: PoolName, account: AccountId, body: AccountIn
 ) -> AccountChanged:
-    """Add a Zoom host to a pool, or change it. One that is out of rotation stays so."""
+    """Add a Zoom host to a pool, or change it. One that is out of rotation stays so.
+
+    A Zoom user can be one account of a pool only; `taken` in the answer says which one has it.
+    """
     school_only(pool)
     credential = body.credential or all.settings.default_credential
     email = body.email or (account if "@" in account and not body.zoom_user_id else "")
@@ -267,5 +275,7 @@ async def _change(broker: AsyncBroker, pool: str, account: str, operation: Opera
     changed = await broker.run(operation)
     if changed.change is Change.STALE:
         raise UnknownAccount(pool, account)
+    if changed.change is Change.CONFLICT:
+        raise HostTaken(pool, {account: changed.taken_by})
     now = await broker.run(broker.pool(pool).account(account))
     return AccountChanged(account=AccountView.of(now) if now else None, leases=changed.leases)

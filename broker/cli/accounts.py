@@ -12,7 +12,7 @@ import typer
 
 from broker.cli.session import JsonOption, PoolOption, Session, clock, counted, print_json, print_table, session
 from broker.client import AsyncBroker
-from broker.errors import ImportRefused, InvalidName, UnknownAccount, UnknownCredential
+from broker.errors import HostTaken, ImportRefused, InvalidName, UnknownAccount, UnknownCredential
 from broker.models import MAX_CAPACITY, Account, AccountChange, AccountState, Change
 from broker.operations import Operation
 from broker.redis import connect_async
@@ -76,6 +76,8 @@ def add(
         if credential not in asyncio.run(_credentials(here.settings)):
             raise UnknownCredential(credential)
         made = here.run(here.pool.add_account(Account(account, email, zoom_user_id, credential, capacity)))
+        if made.change is Change.CONFLICT:
+            raise HostTaken(here.pool.name, {account: made.taken_by})
         here.run(here.pool.register())
         _report(here, account, made, f"in the pool with {counted(capacity, 'slot')}")
 

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from broker.cli.session import JsonOption, counted, print_json, print_table, settings_with_logging
-from broker.client import Broker
+from broker.client import AsyncBroker, Broker
 from broker.doctor import Finding, Level, failure
 from broker.doctor.data import check_data
+from broker.doctor.hosts import check_hosts
 from broker.doctor.redis_server import check_redis
 from broker.doctor.settings import check_settings
 from broker.doctor.zoom import check_zoom
@@ -47,6 +48,7 @@ def _examine(settings: Settings, *, zoom: bool) -> Iterator[Finding]:
         if server[0].level is Level.FAILED:
             return  # Everything else is in there.
         yield from _safely("data", lambda: check_data(Broker(connection, settings)))
+        yield from _safely("data.hosts", lambda: asyncio.run(_hosts(settings)))
         yield from _safely("workers", lambda: _processes(settings))
         if zoom:
             yield from _safely("zoom", lambda: asyncio.run(_zoom(settings)))
@@ -70,6 +72,14 @@ def _processes(settings: Settings) -> list[Finding]:
         return list(check_processes(settings, connection))
     finally:
         connection.close()
+
+
+async def _hosts(settings: Settings) -> list[Finding]:
+    connection = connect_async(settings)
+    try:
+        return await check_hosts(AsyncBroker(connection, settings))
+    finally:
+        await connection.aclose()
 
 
 async def _zoom(settings: Settings) -> list[Finding]:

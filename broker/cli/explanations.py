@@ -131,8 +131,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     "stale": _answer("The lease is over: its slot is free or belongs to a later fence.", NOTHING),
     "refused": _answer("The lease is not in a phase from which this change is allowed.", NOTHING),
     "conflict": _answer(
-        "The lease has another meeting already, so the new one is not wanted.",
-        "Nothing: the worker deletes the new one.",
+        "The lease has another meeting already, so the new one is not wanted. Of an account: its Zoom user is another "
+        "account of the pool already.",
+        "Nothing: the worker deletes the new meeting. For accounts: zoompool explain host_taken.",
     ),
     # Errors of the broker
     "zoompool_error": _error("The root of all errors here.", "Read the message."),
@@ -164,6 +165,12 @@ EXPLANATIONS: dict[str, Explanation] = {
     "unknown_account": _error("The account is not in this pool.", "See 'zoompool accounts list --pool POOL'."),
     "unknown_credential": _error(
         "No credential of this name is registered.", "Add it with 'zoompool credentials add NAME'."
+    ),
+    "host_taken": _error(
+        "The Zoom user of an account that was to be added is another account of the pool already. As two accounts it "
+        "would get more lessons than it can host.",
+        "Change the account that the message names ('zoompool accounts add' with its id), or remove it and add the new "
+        "one when it is gone: an account with lessons leaves with the last of them.",
     ),
     "credential_in_use": _error(
         "Accounts use this credential; without it they could not reach Zoom.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import redis.asyncio
@@ -13,6 +12,7 @@ from broker.doctor.finding import Finding, Level, failure
 from broker.errors import ZoomPoolError
 from broker.models import Account, AccountState
 from broker.registry import credentials
+from broker.registry.account_lists import in_pool
 from broker.secrets import SecretBox
 from broker.settings import Settings
 from broker.zoom import ZoomClient, ZoomError, open_zoom
@@ -20,7 +20,6 @@ from broker.zoom.errors import Kind
 from broker.zoom.models import User
 from broker.zoom.scopes import missing
 
-PAGE = 200
 AT_ONCE = 5
 
 
@@ -39,17 +38,9 @@ async def check_zoom(settings: Settings, aredis: redis.asyncio.Redis, box: Secre
     async with open_zoom(settings, aredis, box) as zoom:
         visit = _Visit(settings, aredis, box, zoom)
         findings = [finding async for finding in visit.credentials()]
-        pools = {name: await _accounts(broker, name) for name in await broker.pools()}
-        for name, accounts in pools.items():
-            findings += await visit.pool(name, accounts)
-        return [*findings, *_shared_hosts(pools)]
-
-
-async def _accounts(broker: AsyncBroker, pool: str) -> list[Account]:
-    found: list[Account] = []
-    while page := await broker.run(broker.pool(pool).accounts(offset=len(found), count=PAGE)):
-        found += page
-    return found
+        for name in await broker.pools():
+            findings += await visit.pool(name, await in_pool(broker, name))
+        return findings
 
 
 class _Visit:
@@ -129,16 +120,3 @@ class _Visit:
         elif account.state is AccountState.QUARANTINED:
             says = f"{who} is quarantined: {account.reason}"
             yield Finding(check, Level.WARNING, says, f"zoompool accounts activate {account.id} --pool {pool}")
-
-
-def _shared_hosts(pools: dict[str, list[Account]]) -> Iterator[Finding]:
-    """The same Zoom user twice would be given to two lessons at once."""
-    users: defaultdict[str, list[str]] = defaultdict(list)
-    for pool, accounts in pools.items():
-        for account in accounts:
-            for name in {account.zoom_user_id, account.email.lower()} - {""}:
-                users[name].append(f"{pool}/{account.id}")
-    for name, places in users.items():
-        if len(places) > 1:
-            says = f"Zoom user {name} is in the pools {len(places)} times: {', '.join(places)}"
-            yield Finding("zoom.account", Level.FAILED, says, "remove all but one: it would get two lessons at once")

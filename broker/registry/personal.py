@@ -19,7 +19,8 @@ import redis.asyncio
 
 from broker import keys
 from broker.client import AsyncBroker, run, translated
-from broker.models import Account, AccountState, Lease
+from broker.errors import HostTaken
+from broker.models import Account, AccountState, Change, Lease
 from broker.operations import Operation, Pool
 from broker.registry.teachers import Teacher, is_personal, pool_of
 
@@ -36,6 +37,7 @@ async def open_pool(broker: AsyncBroker, teacher: Teacher) -> Pool:
     again.
 
     Raises:
+        HostTaken: somebody added the teacher's Zoom user to this pool by hand, as another account.
         BrokerUnavailable: Redis did not answer; repeating is safe.
     """
     pool = broker.pool(pool_of(teacher.id))
@@ -51,7 +53,9 @@ async def open_pool(broker: AsyncBroker, teacher: Teacher) -> Pool:
         or now.state is AccountState.REMOVING
         or wanted != replace(now, state=wanted.state, reason=wanted.reason, until_ms=wanted.until_ms)
     ):
-        await broker.run(pool.add_account(wanted))
+        made = await broker.run(pool.add_account(wanted))
+        if made.change is Change.CONFLICT:
+            raise HostTaken(pool.name, {HOST: made.taken_by})
     if now is not None and now.state in BY_ITSELF:
         await broker.run(pool.unpark_account(HOST))
     await broker.run(pool.register())

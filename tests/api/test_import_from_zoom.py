@@ -30,6 +30,11 @@ UNDER_WAY = {"status": "importing", "pool": "default", "credential": "default", 
 Play = Callable[..., None]
 
 
+def refusal(code: str, **more: Any) -> dict[str, Any]:
+    """What the job returns when it added nothing."""
+    return {"code": code, "mistakes": [], "taken": {}} | more
+
+
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Play:
     """Say what the job returns from now on; a list is what it does in one run after the other, errors are raised."""
@@ -123,7 +128,7 @@ async def test_same_request_joins_the_job_and_is_told_how_it_ended(app: FastAPI,
 async def test_request_after_somebody_was_told_asks_zoom_anew(
     app: FastAPI, school: httpx.AsyncClient, play: Play
 ) -> None:
-    play({"code": "zoom_scope_missing", "mistakes": []}, {"accounts": [ROW]})
+    play(refusal("zoom_scope_missing"), {"accounts": [ROW]})
     assert (await answered(app, school)).json()["code"] == "zoom_scope_missing"
     assert (await answered(app, school)).json() == {"accounts": [ROW]}
 
@@ -190,23 +195,30 @@ REFUSALS = (
 async def test_refusal_has_the_same_code_as_elsewhere(
     app: FastAPI, school: httpx.AsyncClient, play: Play, code: str
 ) -> None:
-    play({"code": code, "mistakes": []})
+    play(refusal(code))
     answer = await answered(app, school)
     assert (answer.status_code, answer.json()["code"]) == (PROBLEMS[code].status, code)
-    assert "mistakes" not in answer.json()
+    assert not {"mistakes", "taken"} & answer.json().keys()
 
 
 async def test_user_who_cannot_be_an_account_is_named(app: FastAPI, school: httpx.AsyncClient, play: Play) -> None:
-    play({"code": "import_refused", "mistakes": ["Zoom's user 'ü' cannot be named; add it by hand"]})
+    play(refusal("import_refused", mistakes=["Zoom's user 'ü' cannot be named; add it by hand"]))
     answer = await answered(app, school)
     assert (answer.status_code, answer.json()["mistakes"]) == (422, ["Zoom's user 'ü' cannot be named; add it by hand"])
+
+
+async def test_users_who_are_two_accounts_are_named(app: FastAPI, school: httpx.AsyncClient, play: Play) -> None:
+    play(refusal("host_taken", taken={"host-1": "host-2"}))
+    answer = await answered(app, school)
+    assert (answer.status_code, answer.json()["code"]) == (409, "host_taken")
+    assert answer.json()["taken"] == {"host-1": "host-2"}
 
 
 @pytest.mark.parametrize("code", ["secret_unreadable", "guard_lost"])
 async def test_refusal_that_callers_know_nothing_of_is_500(
     app: FastAPI, school: httpx.AsyncClient, play: Play, code: str
 ) -> None:
-    play({"code": code, "mistakes": []})
+    play(refusal(code))
     answer = await answered(app, school)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
 

@@ -76,6 +76,15 @@ def test_retries_are_announced_where_they_help(document: dict[str, Any]) -> None
     ].keys()
 
 
+@pytest.mark.parametrize("route", [("put", "{account}/"), ("post", "import/"), ("post", "import-from-zoom/")])
+def test_every_way_to_add_accounts_tells_that_a_host_may_be_taken(
+    document: dict[str, Any], route: tuple[str, str]
+) -> None:
+    method, path = route
+    responses = document["paths"][f"/api/pools/{{pool}}/accounts/{path}"][method]["responses"]
+    assert "host_taken" in responses["409"]["content"]["application/problem+json"]["examples"]
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
     assert references <= document["components"]["schemas"].keys()

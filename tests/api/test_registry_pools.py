@@ -8,7 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from broker.models import Phase, ReleaseReason
+from broker.client import AsyncBroker
+from broker.models import Account, Phase, ReleaseReason
 from tests.api.acting import AT_ONCE, START_URL, bearer, lease_of, make_ready, services_of
 from tests.api.test_registry import OPS, WEB
 
@@ -127,6 +128,65 @@ async def test_table_of_accounts_is_imported_as_a_whole_or_not_at_all(school: ht
     answer = await school.post(f"{ACCOUNTS}import/", content=right, headers=headers)
     assert answer.json() == {"accounts": ["host-1", "a@school.example"]}
     assert (await school.get(f"{ACCOUNTS}host-1/", headers=WEB)).json()["email"] == "new@school.example"
+
+
+async def taken(answer: httpx.Response, accounts: dict[str, str]) -> None:
+    await refused(answer, 409, "host_taken")
+    assert answer.json()["taken"] == accounts
+
+
+@pytest.mark.parametrize(
+    "body", [{"email": "Host-1@school.example"}, {"email": "x@school.example", "zoom_user_id": "host-1@school.example"}]
+)
+async def test_zoom_user_of_another_account_is_refused_with_its_id(
+    school: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    await taken(await school.put(f"{ACCOUNTS}new/", json=body, headers=WEB), {"new": "host-1"})
+    await taken(await school.put(f"{ACCOUNTS}host-2/", json=body, headers=WEB), {"host-2": "host-1"})
+    assert (await school.get(f"{ACCOUNTS}host-2/", headers=WEB)).json()["email"] == "host-2@school.example"
+    assert (await school.put(f"{ACCOUNTS}host-1/", json=body, headers=WEB)).status_code == 200, "it is this one's"
+    assert (await counts(school))["accounts"] == 2
+
+
+async def test_zoom_user_of_a_removed_account_can_be_added(school: httpx.AsyncClient) -> None:
+    await school.delete(f"{ACCOUNTS}host-1/", headers=WEB)
+    body = {"email": "host-1@school.example"}
+    assert (await school.put(f"{ACCOUNTS}new/", json=body, headers=WEB)).status_code == 200
+
+
+async def test_table_with_zoom_users_of_other_accounts_adds_nothing(school: httpx.AsyncClient) -> None:
+    headers = WEB | {"content-type": "text/csv"}
+    table = "id,email\nnew,new@school.example\none,host-1@school.example\nhost-1,HOST-2@school.example\n"
+    answer = await school.post(f"{ACCOUNTS}import/", content=table, headers=headers)
+    await taken(answer, {"one": "host-1", "host-1": "host-2"})
+    assert (await counts(school))["accounts"] == 2
+    assert (await school.get(f"{ACCOUNTS}host-1/", headers=WEB)).json()["email"] == "host-1@school.example"
+    table = "id,email\none,a@school.example\ntwo,A@school.example\n"
+    answer = await school.post(f"{ACCOUNTS}import/", content=table, headers=headers)
+    await refused(answer, 422, "import_refused")
+    assert answer.json()["mistakes"] == ["line 3: Zoom user 'a@school.example' is account 'one' of this table already"]
+
+
+async def test_zoom_user_whom_somebody_adds_during_an_import_is_refused_all_the_same(
+    app: FastAPI, school: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = services_of(app).broker
+    first = broker.pool().add_account(Account("quick", "a@school.example", "", "default", 1))
+    run_all = AsyncBroker.run_all
+
+    async def after_somebody(self: AsyncBroker, operations: Any) -> Any:
+        await broker.run(first)
+        return await run_all(self, operations)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AsyncBroker, "run_all", after_somebody)
+        answer = await school.post(
+            f"{ACCOUNTS}import/",
+            content="id,email\nslow,a@school.example\n",
+            headers=WEB | {"content-type": "text/csv"},
+        )
+    await taken(answer, {"slow": "quick"})
+    assert (await counts(school))["accounts"] == 3
 
 
 async def test_leases_are_shown_without_what_lets_people_in(app: FastAPI, school: httpx.AsyncClient) -> None:

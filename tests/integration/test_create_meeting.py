@@ -11,7 +11,7 @@ from broker.jobs import CREATE_MEETING, DELETE_MEETING
 from broker.models import Account, AccountState, Change, Credential, Lease, Moved, Outcome, Phase, ReleaseReason
 from broker.operations import CLAIM_STALL_S, ms
 from broker.registry import credentials
-from broker.testing.zoom_simulator import FaultAction, FaultRule, When
+from broker.testing.zoom_simulator import FaultAction, FaultRule, HostSpec, When
 from broker.zoom import Meeting, marker
 from tests.integration.conftest import School
 from tests.waiting import wait_until_async
@@ -179,7 +179,8 @@ async def test_when_all_other_hosts_are_in_use_the_lesson_fails_as_if_all_were_b
 async def test_credential_at_fault_takes_all_its_accounts_along_and_the_lesson_moves_to_another(
     school: School,
 ) -> None:
-    second = Account("other", school.zoom.settings.hosts[1].email, "", "second", 1)
+    school.zoom.world.hosts.add(HostSpec(email="second@school.example"))
+    second = Account("other", "second@school.example", "", "second", 1)
     third = Account("third", "third@school.example", "", "default", 1)
     other_pool = school.broker.pool("other-pool")
     app = school.zoom.settings.apps[0]

@@ -29,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 POOL = "summer"
 IMPORT = f"/api/pools/{POOL}/accounts/import-from-zoom/"
 OPS = bearer("root", role="ops")
-STEPS = 3
-"""Calls to Redis: Zoom's budget, the accounts, and the pool."""
+ADDED = (0, 0, 0, 1, 2)
+"""How many accounts there are after each call to Redis, if it was killed in it: Zoom's budget; the pool as it is, for
+the users' ids and for a check of the whole list; half of the accounts; the pool's name."""
 
 
 def expected(school: School) -> list[dict[str, Any]]:
@@ -82,7 +83,35 @@ async def test_repeated_import_changes_capacities_and_leaves_who_is_out_of_rotat
     ]
 
 
-@pytest.mark.parametrize("killed_after", range(1, STEPS + 1))
+async def test_users_who_are_in_the_pool_under_other_names_keep_them(school: School) -> None:
+    pool = school.broker.pool(POOL)
+    first, second = expected(school)
+    for known in (
+        Account("first", str(first["email"]).upper(), "", "default", 1),
+        Account("second", "before@marriage.example", str(second["zoom_user_id"]), "default", 1),
+    ):
+        await school.broker.run(pool.add_account(known))
+    renamed = [first | {"id": "first"}, second | {"id": "second"}]
+    for _ in range(2):
+        assert by_id(await import_accounts(POOL, "default", False)) == renamed
+        assert [Account(**row) for row in renamed] == await accounts(school)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_user_who_is_two_accounts_is_named_and_nothing_is_imported(school: School, dry_run: bool) -> None:
+    pool = school.broker.pool(POOL)
+    first, _ = expected(school)
+    await school.broker.run(pool.add_account(Account("one", str(first["email"]), "", "default", 1)))
+    await school.broker.run(pool.add_account(Account("two", "", str(first["zoom_user_id"]), "default", 1)))
+    before = await accounts(school)
+    refused = await import_accounts(POOL, "default", dry_run)
+    assert refused == {"code": "host_taken", "mistakes": [], "taken": {"two": "one"}}
+    assert await accounts(school) == before
+    await school.broker.run(pool.remove_account("one"))
+    assert by_id(await import_accounts(POOL, "default", dry_run))[-1]["id"] == "two"
+
+
+@pytest.mark.parametrize("killed_after", range(1, len(ADDED) + 1))
 async def test_killed_import_is_completed_by_the_next_run(
     school: School, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
@@ -111,7 +140,7 @@ async def test_killed_import_is_completed_by_the_next_run(
         patched.setattr(AsyncBroker, "run_all", counted_run_all)
         with pytest.raises(asyncio.CancelledError):
             await import_accounts(POOL, "default", False)
-    assert len(await accounts(school)) == killed_after - 1
+    assert len(await accounts(school)) == ADDED[killed_after - 1]
     assert by_id(await import_accounts(POOL, "default", False)) == expected(school)
     assert [Account(**row) for row in expected(school)] == await accounts(school)
     assert POOL in await school.broker.pools()
@@ -133,12 +162,16 @@ TROUBLES = {
 @pytest.mark.parametrize("code", TROUBLES)
 async def test_refusal_of_zoom_is_an_answer_and_leaves_no_account(school: School, code: str) -> None:
     school.zoom.faults.add(TROUBLES[code])
-    assert await import_accounts(POOL, "default", False) == {"code": code, "mistakes": []}
+    assert await import_accounts(POOL, "default", False) == {"code": code, "mistakes": [], "taken": {}}
     assert await accounts(school) == []
 
 
 async def test_credential_that_is_gone_is_an_answer(school: School) -> None:
-    assert await import_accounts(POOL, "nothing", False) == {"code": "unknown_credential", "mistakes": []}
+    assert await import_accounts(POOL, "nothing", False) == {
+        "code": "unknown_credential",
+        "mistakes": [],
+        "taken": {},
+    }
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock"])

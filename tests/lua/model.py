@@ -51,6 +51,7 @@ class Host:
     until: int = 0
     rested: int = 0
     leases: dict[int, HeldLease] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
 
     def open_slots(self) -> list[int]:
         """The empty slots that may be granted, in the order in which they are."""
@@ -366,13 +367,17 @@ class PoolModel:
 
     # Accounts
 
-    def add_account(self, id: str, capacity: int) -> Change:
+    def add_account(self, id: str, capacity: int, names: frozenset[str]) -> tuple[Change, str]:
+        """The answer, and who has the Zoom user already."""
+        others = [other for other, host in self.hosts.items() if other != id and host.names & names]
+        if others:
+            return Change.CONFLICT, others[0]
         host = self.hosts.setdefault(id, Host(capacity))
-        host.capacity = capacity
+        host.capacity, host.names = capacity, names
         if host.state is AccountState.REMOVING:
             host.state = IN_ROTATION
         self._touch(id)
-        return Change.DONE
+        return Change.DONE, ""
 
     def resize_account(self, id: str, capacity: int) -> Change:
         if id not in self.hosts:

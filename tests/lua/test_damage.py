@@ -13,7 +13,7 @@ from broker.errors import PoolDamaged
 from broker.invariants import violations
 from broker.models import AccountState, Granted, Lease, Phase, ReleaseReason
 from broker.operations import Operation, Pool
-from tests.factories import add, expire, lease_in, meeting, now_ms, try_claim
+from tests.factories import account, add, expire, lease_in, meeting, now_ms, try_claim
 
 BASE = "zp:{default}:"
 
@@ -73,6 +73,7 @@ TOUCHES = {
     "fence": {*WRITERS},
     "lessons": {"claim", "claim with a wait", "release", "reserve"},
     "meetings": {"release"},
+    "hosts": {"park", "add"},
 }
 
 
@@ -187,6 +188,46 @@ def test_count_that_is_no_number_is_named(broker: Broker, pool: Pool) -> None:
         broker.redis.hset(pool.keys.booked, quarter, "many")
     refused(broker, pool.reserve("biology", start_ms, start_ms + 3_600_000), pool.keys.booked)
     assert any(pool.keys.booked in text for text in violations(broker, pool))
+
+
+@pytest.mark.parametrize("script", ["release", "reap", "claim", "move"])
+def test_leaving_account_stays_while_the_index_of_hosts_is_damaged(broker: Broker, pool: Pool, script: str) -> None:
+    add(broker, pool, "a")
+    lease = lease_in(Phase.CREATING if script == "move" else Phase.CLAIMED, broker, pool)
+    add(broker, pool, "b")
+    broker.run(pool.remove_account("a"))
+    if script in ("reap", "claim"):
+        occupy(broker, pool)
+        expire(broker, pool, lease.id.slot)
+    broker.redis.delete(pool.keys.hosts)
+    broker.redis.rpush(pool.keys.hosts, "foreign")
+    move = pool.move(lease, "attempt-1", AccountState.QUARANTINED, "trouble")
+    refused(broker, move if script == "move" else WRITERS[script](pool, lease), pool.keys.hosts)
+
+
+def test_index_of_hosts_that_names_no_account_is_not_believed(broker: Broker, pool: Pool) -> None:
+    broker.redis.hset(pool.keys.hosts, "a@school.example", "ghost")
+    refused(broker, pool.add_account(account("a")), pool.keys.hosts)
+    assert violations(broker, pool) == [
+        f"{pool.keys.hosts} says that Zoom user 'a@school.example' is account ghost, which is another or none"
+    ]
+
+
+def test_index_of_hosts_without_an_account_is_found(broker: Broker, pool: Pool) -> None:
+    add(broker, pool, "a")
+    broker.redis.delete(pool.keys.hosts)
+    assert violations(broker, pool) == [
+        f"{pool.keys.hosts} does not have Zoom user 'a@school.example', who is account a"
+    ]
+    add(broker, pool, "a")
+    assert violations(broker, pool) == [], "adding it again puts it right"
+
+
+def test_zoom_user_with_two_accounts_is_found(broker: Broker, pool: Pool) -> None:
+    add(broker, pool, "a", "b")
+    broker.redis.hset(pool.keys.account("b"), mapping={"email": "A@school.example"})
+    broker.redis.hdel(pool.keys.hosts, "b@school.example")
+    assert violations(broker, pool) == ["Zoom user 'a@school.example' is 2 accounts: a, b"]
 
 
 def test_fence_that_is_no_number_is_named(broker: Broker, pool: Pool, lease: Lease) -> None:

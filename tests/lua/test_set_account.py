@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from broker.client import Broker
 from broker.errors import ScriptError
-from broker.models import AccountState, Change, Granted, Lease, Phase, ReleaseReason
+from broker.models import AccountState, Change, Granted, Lease, Moved, Phase, ReleaseReason
 from broker.operations import Operation, Pool
 from tests.factories import account, add, claimed, expire, lease_in, now_ms, try_claim
 
@@ -31,6 +33,12 @@ def fill(broker: Broker, pool: Pool, count: int) -> list[Lease]:
 
 def end(broker: Broker, pool: Pool, lease: Lease) -> None:
     assert broker.run(pool.release([lease.id], ReleaseReason.ENDED)) == (Change.DONE,)
+
+
+def hosts(broker: Broker, pool: Pool) -> dict[str, str]:
+    """Which account is which Zoom user, as the index has it."""
+    found: Any = broker.redis.hgetall(pool.keys.hosts)
+    return dict(found)
 
 
 def state(broker: Broker, pool: Pool) -> dict[str, object]:
@@ -64,6 +72,102 @@ def test_adding_again_does_not_bring_a_parked_account_back(broker: Broker, pool:
     found = broker.run(pool.accounts())[0]
     assert (found.state, found.reason, found.until_ms) == (AccountState.LIMITED, "daily limit", until_ms)
     assert free(broker, pool) == set()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        {"email": "host-1@school.example"},
+        {"email": "HOST-1@School.Example", "zoom_user_id": "U2"},
+        {"email": "", "zoom_user_id": "host-1@school.example"},
+        {"email": "two@school.example", "zoom_user_id": "U1"},
+    ],
+)
+def test_zoom_user_cannot_be_a_second_account(broker: Broker, pool: Pool, host: dict[str, str]) -> None:
+    broker.run(pool.add_account(account("host-1", zoom_user_id="U1")))
+    add(broker, pool, "host-2")
+    before = {str(key): broker.redis.dump(key) for key in broker.redis.keys("*")}
+    for id in ("new", "host-2"):
+        result = broker.run(pool.add_account(account(id, 2, **host)))
+        assert (result.change, result.taken_by) == (Change.CONFLICT, "host-1")
+    assert {str(key): broker.redis.dump(key) for key in broker.redis.keys("*")} == before
+
+
+def test_ids_of_zoom_users_that_differ_in_their_letters_are_two(broker: Broker, pool: Pool) -> None:
+    for id, user in (("host-1", "aB"), ("host-2", "Ab")):
+        result = broker.run(pool.add_account(account(id, email="", zoom_user_id=user)))
+        assert result.change is Change.DONE
+    assert hosts(broker, pool) == {"aB": "host-1", "Ab": "host-2"}
+
+
+def test_scripts_and_broker_make_the_same_letters_small(broker: Broker, pool: Pool) -> None:
+    """The server's language must not matter, so only ASCII's are."""
+    first = account("host-1", email="ÄNNA@School.example")
+    broker.run(pool.add_account(first))
+    assert hosts(broker, pool) == dict.fromkeys(first.names, "host-1") == {"Änna@school.example": "host-1"}
+
+
+def test_accounts_whose_host_is_not_known_yet_do_not_clash(broker: Broker, pool: Pool) -> None:
+    for id in ("host-1", "host-2"):
+        assert broker.run(pool.add_account(account(id, email=""))).change is Change.DONE
+    assert hosts(broker, pool) == {}
+
+
+def test_zoom_user_that_an_account_gave_up_is_free_for_others(broker: Broker, pool: Pool) -> None:
+    broker.run(pool.add_account(account("host-1", email="One@school.example", zoom_user_id="U1")))
+    broker.run(pool.add_account(account("host-1", email="new@school.example", zoom_user_id="U1")))
+    assert hosts(broker, pool) == {"new@school.example": "host-1", "U1": "host-1"}
+    result = broker.run(pool.add_account(account("host-2", email="one@school.example", zoom_user_id="U2")))
+    assert result.change is Change.DONE
+    result = broker.run(pool.add_account(account("host-3", email="new@school.example")))
+    assert (result.change, result.taken_by) == (Change.CONFLICT, "host-1")
+
+
+def test_zoom_user_of_a_removed_account_is_free_for_others(broker: Broker, pool: Pool) -> None:
+    broker.run(pool.add_account(account("host-1", zoom_user_id="U1")))
+    broker.run(pool.remove_account("host-1"))
+    assert hosts(broker, pool) == {}
+    result = broker.run(pool.add_account(account("other", email="host-1@school.example", zoom_user_id="U1")))
+    assert result.change is Change.DONE
+
+
+@pytest.mark.parametrize("how", ["ended", "lapsed", "claimed again"])
+def test_zoom_user_of_a_leaving_account_is_free_when_its_last_lease_is_over(
+    broker: Broker, pool: Pool, how: str
+) -> None:
+    add(broker, pool, "host-1")
+    (lease,) = fill(broker, pool, 1)
+    broker.run(pool.remove_account("host-1"))
+    other = pool.add_account(account("other", email="host-1@school.example"))
+    result = broker.run(other)
+    assert (result.change, result.taken_by) == (Change.CONFLICT, "host-1"), "its lesson still runs there"
+    if how == "ended":
+        end(broker, pool, lease)
+    else:
+        expire(broker, pool, lease.id.slot)
+        again: Operation[Any] = pool.reap() if how == "lapsed" else pool.claim(lease.lesson, lease.owner)
+        broker.run(again)
+    assert hosts(broker, pool) == {}
+    assert broker.run(other).change is Change.DONE
+
+
+def test_zoom_user_of_a_leaving_account_is_free_when_its_last_lesson_moves(broker: Broker, pool: Pool) -> None:
+    add(broker, pool, "host-1")
+    lease = lease_in(Phase.CREATING, broker, pool)
+    add(broker, pool, "host-2")
+    broker.run(pool.remove_account("host-1"))
+    moved = broker.run(pool.move(lease, "attempt-1", AccountState.QUARANTINED, "trouble"))
+    assert moved.outcome is Moved.MOVED
+    assert hosts(broker, pool) == {"host-2@school.example": "host-2"}
+
+
+def test_what_the_index_says_of_another_account_survives_a_removal(broker: Broker, pool: Pool) -> None:
+    """Two accounts of one Zoom user, as data of old may have them: the way out is to remove one."""
+    add(broker, pool, "host-1", "host-2")
+    broker.redis.hset(pool.keys.account("host-2"), "email", "host-1@school.example")
+    broker.redis.hdel(pool.keys.hosts, "host-2@school.example")
+    broker.run(pool.remove_account("host-2"))
+    assert hosts(broker, pool) == {"host-1@school.example": "host-1"}
 
 
 def test_larger_account_has_more_slots_at_once(broker: Broker, pool: Pool) -> None:

@@ -70,6 +70,8 @@ UUIDS = ("u1", "u2", "u3")
 
 lessons = st.sampled_from(LESSONS)
 hosts = st.sampled_from(HOSTS)
+# Mostly an account is the Zoom user of its own name; sometimes that of another one.
+users = st.sampled_from(("", "", "", *HOSTS, "B"))
 uuids = st.sampled_from(UUIDS)
 capacities = st.sampled_from((1, 1, 1, 1, 2, 2, 3, 10))
 choices = st.integers(0, 1000)
@@ -123,7 +125,7 @@ class Pools(RuleBasedStateMachine):
     @initialize(capacities=st.lists(capacities, min_size=1, max_size=3))
     def begin(self, capacities: list[int]) -> None:
         for id, capacity in zip(HOSTS, capacities, strict=False):
-            self.add(id, capacity)
+            self.add(id, capacity, id)
 
     # Leases
 
@@ -365,12 +367,14 @@ class Pools(RuleBasedStateMachine):
 
     # Accounts
 
-    @rule(id=hosts, capacity=capacities)
-    def add(self, id: str, capacity: int) -> None:
+    @rule(id=hosts, capacity=capacities, user=users)
+    def add(self, id: str, capacity: int, user: str) -> None:
         def step() -> None:
-            self.changed(
-                id, self.pool.add_account(factories.account(id, capacity)), self.model.add_account(id, capacity)
-            )
+            account = factories.account(id, capacity, email=f"{user or id}@school.example")
+            wanted, taken_by = self.model.add_account(id, capacity, frozenset(account.names))
+            result = self.broker.run(self.pool.add_account(account))
+            leases = 0 if taken_by else len(self.model.hosts[id].leases)
+            assert (result.change, result.taken_by, result.leases) == (wanted, taken_by, leases)
 
         self.do(step)
 
@@ -438,6 +442,7 @@ class Pools(RuleBasedStateMachine):
         assert check(snapshot) == []
         model = self.model
         assert snapshot.fence >= model.fence
+        assert snapshot.hosts == {name: id for id, host in model.hosts.items() for name in host.names}
         assert set(snapshot.free) == model.slots(free=True)
         assert set(snapshot.parked) == model.slots(free=False)
         assert sorted(snapshot.waiting, key=lambda lesson: snapshot.waiting[lesson]) == model.line()

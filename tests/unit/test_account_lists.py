@@ -53,6 +53,9 @@ def test_one_column_is_enough() -> None:
         ("email,capacity\na@b.c,99999999999999999999\n", "line 2: capacity"),
         ("email,capacity\na@b.c,²\n", "line 2: capacity '²'"),
         ("email\na@b.c\na@b.c\n", "line 3: account 'a@b.c' was there before"),
+        ("id,email\none,a@b.c\ntwo,A@B.c\n", "line 3: Zoom user 'a@b.c' is account 'one' of this table already"),
+        ("id,email,zoom_user_id\none,a@b.c,U1\ntwo,b@b.c,U1\n", "line 3: Zoom user 'U1' is account 'one'"),
+        ("id,email,zoom_user_id\none,a@b.c,\ntwo,,a@b.c\n", "line 3: Zoom user 'a@b.c' is account 'one'"),
         ('email\n"a@b.c\n', "cannot be read"),
     ],
 )
@@ -85,3 +88,40 @@ def test_zooms_users_become_accounts_with_the_capacity_of_their_licence() -> Non
         Account("five", "with+plus@s.e", "five", "school", 2),
         Account("zoom--six", "", "-six", "school", 2),
     )
+
+
+def test_user_who_is_an_account_already_stays_that_account() -> None:
+    known = (
+        Account("by-email", "ONE@s.e", "", "default", 1),
+        Account("by-id", "old@s.e", "2", "default", 1),
+        Account("nobody", "gone@s.e", "9", "default", 1),
+    )
+    users = [user("1", "one@s.e"), user("2", "two@s.e"), user("4", "four@s.e")]
+    assert from_zoom(users, "school", licensed_capacity=2, known=known) == (
+        Account("by-email", "one@s.e", "1", "school", 2),
+        Account("by-id", "two@s.e", "2", "school", 2),
+        Account("four@s.e", "four@s.e", "4", "school", 2),
+    )
+
+
+def test_id_says_more_than_an_e_mail() -> None:
+    known = [Account("a", "x@s.e", "1", "default", 1), Account("b", "now@s.e", "2", "default", 1)]
+    (account,) = from_zoom([user("1", "now@s.e")], "school", licensed_capacity=2, known=known)
+    assert account.id == "a"
+
+
+def test_new_user_does_not_take_the_name_of_another_account() -> None:
+    known = [Account("one@s.e", "other@s.e", "9", "default", 1)]
+    (account,) = from_zoom([user("first", "one@s.e")], "school", licensed_capacity=2, known=known)
+    assert account.id == "first"
+
+
+def test_two_users_of_one_account_are_refused() -> None:
+    known = [Account("host", "a@s.e", "1", "default", 1)]
+    with pytest.raises(ImportRefused, match="users '2' and '1' are both account 'host'"):
+        from_zoom([user("2", "a@s.e"), user("1", "b@s.e")], "school", licensed_capacity=2, known=known)
+
+
+def test_user_who_cannot_be_named_is_refused() -> None:
+    with pytest.raises(ImportRefused, match="user 'ü' cannot be named"):
+        from_zoom([user("ü", "with+plus@s.e")], "school", licensed_capacity=2)

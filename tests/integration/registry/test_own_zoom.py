@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from broker import keys
-from broker.models import Credential, Lease, Phase, ReleaseReason
+from broker.models import Account, AccountState, Credential, Lease, Phase, ReleaseReason
 from broker.registry import credentials, personal
 from broker.registry.teachers import Teacher
 from broker.testing.zoom_simulator import AppSpec, HostSpec
@@ -70,6 +70,20 @@ async def test_registered_user_hosts_where_several_could(school: School) -> None
     assert await create_meeting(POOL, str(lease.id)) == "ready"
     (meeting,) = school.zoom.world.meetings.values()
     assert meeting.host.email == EMAIL
+
+
+async def test_owner_who_was_added_by_hand_hosts_as_that_account_alone(school: School) -> None:
+    await give_account(school, EMAIL)
+    lease = await claim(school)
+    pool = school.broker.pool(POOL)
+    await school.broker.run(pool.add_account(Account("by-hand", EMAIL, "", POOL, 1)))
+    await create_meeting(POOL, str(lease.id))
+    moved = (await school.broker.run(pool.find_lesson(lease.lesson))).lease
+    assert moved is not None
+    assert (moved.account, moved.phase) == ("by-hand", Phase.READY)
+    refused = await school.broker.run(pool.account(personal.HOST))
+    assert refused is not None
+    assert (refused.state, refused.host) == (AccountState.QUARANTINED, "")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import redis.asyncio
 
 from broker import keys
 from broker.client import AsyncBroker
-from broker.errors import BrokerUnavailable, InvalidName
-from broker.models import AccountState, Granted, Lease, ReleaseReason
+from broker.errors import BrokerUnavailable, HostTaken, InvalidName
+from broker.models import Account, AccountState, Granted, Lease, ReleaseReason
 from broker.operations import Pool
 from broker.registry import personal, teachers
 from broker.registry.teachers import Teacher
@@ -49,6 +49,14 @@ async def test_opening_again_takes_over_what_changed_and_leaves_lessons_alone(br
     assert account is not None
     assert (account.zoom_user_id, account.capacity) == ("new@home.example", 2)
     assert (await claim(broker, pool)).id == lease.id
+
+
+async def test_a_teachers_zoom_user_who_was_added_by_hand_is_not_added_again(broker: AsyncBroker) -> None:
+    await broker.run(broker.pool(POOL).add_account(Account("by-hand", "Anna@home.example", "", POOL, 1)))
+    with pytest.raises(HostTaken) as refused:
+        await personal.open_pool(broker, ANNA)
+    assert refused.value.taken == {personal.HOST: "by-hand"}
+    assert await broker.run(broker.pool(POOL).account(personal.HOST)) is None
 
 
 async def test_a_host_that_a_worker_found_out_stays(broker: AsyncBroker) -> None:

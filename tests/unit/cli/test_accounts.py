@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_accounts_are_listed(zoompool: Run, pool: Pool) -> None:
 def test_all_accounts_are_listed_when_they_fill_several_pages(zoompool: Run, broker: Broker, pool: Pool) -> None:
     (template, *_) = broker.run(pool.accounts())
     for number in range(250):
-        broker.run(pool.add_account(type(template)(f"more-{number:03}", "x@school.example", "", "default", 1)))
+        broker.run(pool.add_account(replace(template, id=f"more-{number:03}", email=f"{number}@school.example")))
     assert len(json.loads(ok(zoompool("accounts", "list", "--json")))) == 252
 
 
@@ -70,6 +71,15 @@ def test_an_account_needs_a_registered_credential(zoompool: Run) -> None:
 def test_the_host_me_is_refused(zoompool: Run, pool: Pool) -> None:
     refused(zoompool("accounts", "add", "me", "--email", "one@school.example"), "invalid_name")
     refused(zoompool("accounts", "add", "host-3", "--zoom-user-id", "me"), "invalid_name")
+
+
+def test_a_zoom_user_is_added_once(zoompool: Run, broker: Broker, pool: Pool) -> None:
+    told = refused(zoompool("accounts", "add", "ONE@school.example"), "host_taken")
+    assert "that of 'ONE@school.example' is account 'host-1' already" in told
+    assert "zoompool accounts remove host-1 --pool default" in told
+    assert [account.id for account in broker.run(pool.accounts())] == ["host-1", "host-2"]
+    ok(zoompool("accounts", "remove", "host-1"))
+    ok(zoompool("accounts", "add", "ONE@school.example"))
 
 
 def test_an_account_needs_an_address_at_zoom(zoompool: Run, broker: Broker, pool: Pool) -> None:

@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+import redis.asyncio
 from rq import Worker
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 from typer.testing import Result
 
 from broker import keys
-from broker.client import Broker
+from broker.client import AsyncBroker, Broker
 from broker.jobs import REAP, QueueName
 from broker.models import AccountState
 from broker.operations import Pool
+from broker.registry import teachers
+from broker.registry.personal import open_pool
+from broker.registry.teachers import Teacher
 from broker.settings import Settings
 from broker.testing.zoom_simulator import FaultAction, FaultRule, UserStatus, UserType, ZoomSimulator
 from broker.testing.zoom_simulator.directory import HostPatch
@@ -213,18 +217,42 @@ async def test_zoom_that_is_down_is_a_warning_about_each_account(doctor: Doctor,
 
 
 @pytest.mark.usefixtures("at_work")
-async def test_quarantine_and_doubled_hosts_are_named(doctor: Doctor, broker: Broker, pool: Pool) -> None:
+async def test_quarantine_is_named(doctor: Doctor, broker: Broker, pool: Pool) -> None:
     broker.run(pool.park_account("host-1", AccountState.QUARANTINED, "zoom_host_inactive: not active"))
     assert await doctor() == {
         "zoom.account": "account host-1 of pool default is quarantined: zoom_host_inactive: not active"
     }
-    broker.run(pool.unpark_account("host-1"))
+
+
+@pytest.mark.usefixtures("at_work")
+async def test_zoom_user_in_two_pools_is_named_once(doctor: Doctor, broker: Broker, pool: Pool) -> None:
+    broker.run(pool.add_account(factories.account("host-1", email="one@school.example", zoom_user_id="U1")))
     other = broker.pool("other")
     broker.run(other.register())
-    broker.run(other.add_account(factories.account("host-9", email="ONE@school.example")))
-    assert await doctor() == {
-        "zoom.account": "Zoom user one@school.example is in the pools 2 times: default/host-1, other/host-9"
+    for id, email, user in (("host-9", "ONE@school.example", "U1"), ("host-8", "eight@school.example", "")):
+        broker.run(other.add_account(factories.account(id, email=email, zoom_user_id=user)))
+    assert await doctor("--no-zoom") == {
+        "data.hosts": "Zoom user U1 = one@school.example is in several pools: default/host-1, other/host-9"
     }
+    broker.run(other.remove_account("host-9"))
+    assert await doctor("--no-zoom") == {}
+
+
+@pytest.mark.usefixtures("at_work")
+async def test_teachers_own_zoom_user_in_the_schools_pool_is_named(
+    doctor: Doctor, aredis: redis.asyncio.Redis, broker: Broker, pool: Pool
+) -> None:
+    """Whether the teacher's pool is open or not: it is opened by the next start."""
+    anna = Teacher("anna", zoom_user_id="Two@school.example")
+    await teachers.save(aredis, anna)
+    await teachers.save(aredis, Teacher("boris", zoom_user_id="boris@home.example"))
+    says = "Zoom user two@school.example is in several pools: default/host-2, teacher-anna/host"
+    assert await doctor("--no-zoom") == {"data.hosts": says}
+    await open_pool(AsyncBroker(aredis, broker.settings), anna)
+    assert await doctor("--no-zoom") == {"data.hosts": says}
+    await teachers.save(aredis, Teacher("anna", zoom_user_id="anna@home.example"))
+    await open_pool(AsyncBroker(aredis, broker.settings), Teacher("anna", zoom_user_id="anna@home.example"))
+    assert await doctor("--no-zoom") == {}
 
 
 @pytest.mark.usefixtures("at_work")

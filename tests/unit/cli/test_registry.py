@@ -13,12 +13,13 @@ from pydantic import SecretStr
 from typer.testing import Result
 
 from broker.client import Broker
-from broker.models import Credential
+from broker.models import Account, Change, Credential
 from broker.operations import Pool
 from broker.registry import credentials, lessons, teachers
 from broker.registry.lessons import Lesson
 from broker.registry.teachers import Teacher
 from broker.secrets import SecretBox, new_key
+from broker.testing.zoom_simulator import ZoomSimulator
 from tests.unit.cli.running import KEY, Run, ok, refused
 
 
@@ -82,12 +83,44 @@ async def test_accounts_are_imported_from_zoom_with_the_capacity_of_their_licenc
     beside_zoom: Callable[..., Awaitable[Result]], broker: Broker, pool: Pool
 ) -> None:
     assert "2 accounts are" in ok(await beside_zoom("accounts", "import", "--from-zoom"))
-    imported = [account for account in broker.run(pool.accounts()) if "@" in account.id]
-    assert [(account.email, account.capacity) for account in imported] == [
-        ("one@school.example", 2),
-        ("two@school.example", 2),
-    ]
+    imported = broker.run(pool.accounts())
+    assert [(account.id, account.email, account.capacity) for account in imported] == [
+        ("host-1", "one@school.example", 2),
+        ("host-2", "two@school.example", 2),
+    ], "who is in the pool already keeps the id"
     assert all(account.zoom_user_id for account in imported)
+
+
+async def test_zooms_users_who_are_two_accounts_are_refused_and_nobody_is_imported(
+    beside_zoom: Callable[..., Awaitable[Result]], broker: Broker, pool: Pool, zoom: ZoomSimulator
+) -> None:
+    user = zoom.world.hosts.look_up("two@school.example")
+    assert user is not None
+    twice = Account("host-3", "", user.id, "default", 1)
+    assert broker.run(pool.add_account(twice)).change is Change.DONE, "nobody knows yet that it is host-2"
+    before = broker.run(pool.accounts())
+    for dry_run in ([], ["--dry-run"]):
+        result = await beside_zoom("accounts", "import", "--from-zoom", *dry_run)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "that of 'host-3' is account 'host-2' already" in result.stderr
+        assert result.stderr.endswith("[host_taken]\n")
+    assert broker.run(pool.accounts()) == before
+
+
+def test_table_with_a_zoom_user_of_another_account_imports_nothing(
+    zoompool: Run, broker: Broker, pool: Pool, tmp_path: Path
+) -> None:
+    table = tmp_path / "hosts.csv"
+    table.write_text("id,email\nhost-3,three@school.example\nnew,One@school.example\n")
+    for dry_run in ([], ["--dry-run"]):
+        told = refused(zoompool("accounts", "import", str(table), *dry_run), "host_taken")
+        assert "that of 'new' is account 'host-1' already" in told
+        assert "zoompool accounts remove host-1 --pool default" in told
+    assert [account.id for account in broker.run(pool.accounts())] == ["host-1", "host-2"]
+    table.write_text("id,email\nhost-3,three@school.example\nnew,THREE@school.example\n")
+    assert "line 3: Zoom user 'three@school.example'" in refused(
+        zoompool("accounts", "import", str(table)), "import_refused"
+    )
 
 
 async def test_rotation_makes_the_old_key_dispensable(zoompool: Run, pool: Pool, aredis: redis.asyncio.Redis) -> None:
