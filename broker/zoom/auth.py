@@ -38,6 +38,9 @@ from broker.zoom.models import TokenAnswer
 REQUEST_TIMEOUT_S = 5.0
 MARGIN_S = 60.0
 MARGIN_SHARE = 0.1
+REMEMBERED_S = 5.0
+"""So long a process uses a token without looking whether another one stored a newer. Shorter than `MARGIN_S`, so that a
+token does not expire meanwhile; if Zoom refuses it, whoever was refused looks."""
 _GUARD_SLACK_S = 0.5
 _POLL_FIRST_S = 0.01
 _POLL_MOST_S = 0.2
@@ -83,22 +86,28 @@ class TokenSource:
         # Time for one winner to die and for one full attempt of our own after it.
         self._wait_s = 2 * (request_timeout_s + _GUARD_SLACK_S)
         self._flights: dict[tuple[Credential, str | None], asyncio.Task[SecretStr]] = {}
+        self._remembered: dict[Credential, tuple[SecretStr, float]] = {}
 
-    async def token(self, credential: Credential, *, refresh_of: str | None = None) -> SecretStr:
+    async def token(self, credential: Credential, *, refresh_of: str | None = None, look: bool = False) -> SecretStr:
         """Return an access token of this credential.
 
         Args:
             credential: the OAuth app.
             refresh_of: a token that Zoom refused. If somebody has replaced it already, that one is returned; else a
                 new one is fetched. So a thousand refusals make one request.
+            look: the one that is stored now, and not one that this process used a moment ago.
 
         Raises:
             ZoomError: Zoom gives no token.
             BrokerUnavailable: Redis does not answer.
         """
+        if refresh_of is None and not look and (known := self._remembered.get(credential)) is not None:
+            token, until = known
+            if asyncio.get_running_loop().time() < until:
+                return token
         held = await self._read(credential)
         if held is not None and held.token != refresh_of:
-            return SecretStr(held.token)
+            return self._remember(credential, SecretStr(held.token))
         flight = self._flights.get((credential, refresh_of))
         if flight is None:
             flight = asyncio.create_task(
@@ -107,7 +116,14 @@ class TokenSource:
             self._flights[credential, refresh_of] = flight
             flight.add_done_callback(lambda done: self._landed((credential, refresh_of), done))
         # Shielded, because a caller that gives up must not take the others' token away.
-        return await asyncio.shield(flight)
+        return self._remember(credential, await asyncio.shield(flight))
+
+    def _remember(self, credential: Credential, token: SecretStr) -> SecretStr:
+        now = asyncio.get_running_loop().time()
+        # Of a credential that was changed, what was remembered under its old form goes as well.
+        self._remembered = {known: entry for known, entry in self._remembered.items() if now < entry[1]}
+        self._remembered[credential] = (token, now + REMEMBERED_S)
+        return token
 
     async def scopes(self, credential: Credential) -> frozenset[str]:
         """The scopes that this OAuth app has now; empty if Zoom does not tell.

@@ -226,7 +226,7 @@ class _Authorised:
         return await self._tokens.token(self._credential)
 
     async def another(self, refused: SecretStr) -> SecretStr:
-        stored = await self.token()
+        stored = await self._tokens.token(self._credential, look=True)
         if stored != refused and not self._took_stored:
             self._took_stored = True
             return stored

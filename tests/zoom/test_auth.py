@@ -19,6 +19,7 @@ from broker import keys
 from broker.errors import BrokerUnavailable
 from broker.models import Credential
 from broker.secrets import SecretBox, new_key
+from broker.zoom import auth
 from broker.zoom.auth import TokenSource
 from broker.zoom.errors import Kind, ZoomError
 
@@ -112,6 +113,25 @@ async def test_a_credential_that_became_another_app_gets_its_own_token(aredis: r
     await zoom.source(aredis).token(CREDENTIAL)
     changed = Credential("main", "acc-1", "client-2", SecretStr("client-secret-2"))
     assert (await zoom.source(aredis).token(changed)).get_secret_value() == "token-2"
+
+
+async def test_a_token_is_remembered_for_a_moment(aredis: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoom = TokenEndpoint()
+    source, other = zoom.source(aredis), zoom.source(aredis)
+    first = await source.token(CREDENTIAL)
+    second = await other.token(CREDENTIAL, refresh_of=first.get_secret_value())
+    assert first != second
+    assert await source.token(CREDENTIAL) == first
+    assert await source.token(CREDENTIAL, look=True) == second
+    assert await source.token(CREDENTIAL) == second, "what it saw last"
+    changed = Credential("main", "acc-1", "client-2", SecretStr("client-secret-2"))
+    assert (await source.token(changed)).get_secret_value() == "token-3"
+    monkeypatch.setattr(auth, "REMEMBERED_S", 0)
+    third = await other.token(CREDENTIAL, refresh_of=second.get_secret_value())
+    forgetful = zoom.source(aredis)
+    assert await forgetful.token(CREDENTIAL) == third
+    fourth = await other.token(CREDENTIAL, refresh_of=third.get_secret_value())
+    assert await forgetful.token(CREDENTIAL) == fourth
 
 
 async def test_a_crowd_makes_one_request(aredis: redis.asyncio.Redis) -> None:
