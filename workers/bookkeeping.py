@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -52,7 +52,7 @@ class BatchWorker(BaseWorker):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         # Popped, but not yet started, because Redis failed in between.
-        self._popped: list[str] = []
+        self._popped: dict[str, dict[bytes, bytes] | None] = {}
         self._paused = False
         self._showing = threading.Lock()
 
@@ -89,7 +89,7 @@ class BatchWorker(BaseWorker):
         if not self._popped:
             return []
         runs = self._start(self._popped)
-        self._popped = []
+        self._popped = {}
         return runs
 
     def _is_paused(self) -> bool:
@@ -117,21 +117,28 @@ class BatchWorker(BaseWorker):
             first = self.connection.blmove(source, aside, block_s)
         if first is None:
             return
-        self._popped.append(as_text(first))
-        if more := min(most - 1, self.connection.llen(source)):
+        id = as_text(first)
+        self._popped[id] = None
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.llen(source)
+            # Often it is the only one, and then this is all that there is to ask.
+            pipeline.hgetall(self.job_class.key_for(id))
+            waiting, self._popped[id] = pipeline.execute()
+        if more := min(most - 1, waiting):
             with self.connection.pipeline(transaction=False) as pipeline:
                 for _ in range(more):
                     pipeline.lmove(source, aside)
-                self._popped += [as_text(id) for id in pipeline.execute() if id is not None]
+                self._popped |= {as_text(id): None for id in pipeline.execute() if id is not None}
 
-    def _start(self, ids: Sequence[str]) -> list[Run]:
+    def _start(self, popped: Mapping[str, dict[bytes, bytes] | None]) -> list[Run]:
+        unread = [id for id, fields in popped.items() if fields is None]
         with self.connection.pipeline(transaction=False) as pipeline:
-            for id in ids:
+            for id in unread:
                 pipeline.hgetall(self.job_class.key_for(id))
-            stored = pipeline.execute()
+            stored = {**popped, **dict(zip(unread, pipeline.execute(), strict=True))}
         runs = []
         with self.connection.pipeline() as pipeline:
-            for id, fields in zip(ids, stored, strict=True):
+            for id, fields in stored.items():
                 pipeline.lrem(self.queue.intermediate_queue_key, 1, id)
                 job = self._restored(id, fields)
                 if job is not None:
@@ -152,7 +159,7 @@ class BatchWorker(BaseWorker):
                 _ = run.job.func
         return runs
 
-    def _restored(self, id: str, fields: dict[bytes, bytes]) -> Job | None:
+    def _restored(self, id: str, fields: dict[bytes, bytes] | None) -> Job | None:
         """The job as it was stored; None if it was deleted meanwhile, or is none of ours."""
         if not fields:
             return None
