@@ -75,7 +75,7 @@ class Asked:
 
 
 async def press(school: School, asked: Asked, *, wait_s: float = WAIT_S) -> Asked:
-    """Start a lesson, hold it for a while once it has its host, and end it."""
+    """Start a lesson, hold it for a while once it has its host, and end it; who is told to come back gives up."""
     answer = await school.start(
         asked.lesson, asked.teacher, headers={"Prefer": f"wait={wait_s:g}"}, timeout_s=wait_s + 30
     )
@@ -83,7 +83,8 @@ async def press(school: School, asked: Asked, *, wait_s: float = WAIT_S) -> Aske
     asked.code = answer.json().get("code", "")
     if asked.served:
         await asyncio.sleep(LESSON_S)
-        await school.end(asked.lesson, asked.teacher)
+    # Also of a lesson that got its host in the very moment when its time to wait was over.
+    await school.end(asked.lesson, asked.teacher)
     return asked
 
 

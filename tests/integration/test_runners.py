@@ -200,7 +200,10 @@ async def test_server_that_still_loads_its_data_is_unavailable(kind: Any) -> Non
             assert isinstance(await failure(runner), BrokerUnavailable)
 
 
-async def test_all_connections_busy_is_waited_for_and_then_unavailable(kind: Any, redis_url: str) -> None:
+async def test_all_connections_busy_is_waited_for_and_then_unavailable(
+    kind: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.redis.TURN_S", SHORT_S)
     async with made(kind, redis_url, redis_max_connections=2, redis_timeout_s=SHORT_S) as runner:
         give_back = [await runner.take_connection() for _ in range(2)]
         assert isinstance(await failure(runner), BrokerUnavailable)
