@@ -10,6 +10,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
+# One more than there are cores: many tests wait for something most of the time.
+JOBS   ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo chaos test bench lint types format clean
@@ -38,7 +40,7 @@ chaos: $(READY) ## kill, freeze and cut off everything while lessons go on, and 
 	@$(BIN)/zoompool chaos $(ARGS)
 
 test: $(READY) ## run the tests on a private Redis that they start themselves
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
 
 bench: $(READY) ## measure everything beside its limit or peer (ARGS="burst memory"; needs PostgreSQL and redis-tools)
 	@$(BIN)/python -c 'import psycopg' 2>/dev/null \

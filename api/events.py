@@ -24,6 +24,15 @@ TELL_S = 3.0
 COMMENT_S = 10.0
 """Silence after which a comment goes out: proxies cut connections that seem dead."""
 MEDIA_TYPE = "text/event-stream"
+SCHEMA = {
+    "type": "object",
+    "description": "Each event of the stream, as OpenAPI 3.1 describes streams.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "ready", "failed"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 
 
 async def stream(lessons: Lessons, wanted: Start, language: str) -> AsyncIterator[str]:

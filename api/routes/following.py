@@ -27,7 +27,7 @@ router = APIRouter(prefix="/api")
     responses={
         200: {
             "description": "`progress` (status, position, estimate_s), then `ready` (links) or `failed` (code).",
-            "content": {events.MEDIA_TYPE: {"schema": {"type": "string"}}},
+            "content": {events.MEDIA_TYPE: {"schema": events.SCHEMA}},
         },
         **refusals("lesson_unknown"),
     },

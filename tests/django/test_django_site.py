@@ -51,6 +51,7 @@ def test_web_apps_own_token_acts_for_a_teacher(together: tuple[Stack, Site]) -> 
     url = f"{stack.api_url}/api/schedule/lessons/2/end/"
     answer = httpx.post(url, headers={"Authorization": f"Bearer {token}"}, timeout=40, trust_env=False)
     assert answer.is_success, answer.text
+    wait_until(lambda: site.lesson(2)[2] == "ended", "the web app is told that the lesson is over", PATIENCE_S)
 
 
 def test_refresh_token_is_not_an_access_token(together: tuple[Stack, Site]) -> None:
