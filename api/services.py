@@ -15,12 +15,10 @@ from api.lessons import Lessons
 from api.line import Line
 from api.metrics import Metrics
 from broker.client import AsyncBroker
-from broker.events import BLOCK_S, EventHub
+from broker.events import BLOCK_S, EventHub, stop
 from broker.redis import connect, connect_async
 from broker.secrets import SecretBox
 from broker.settings import Settings
-
-STOP_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -68,18 +66,12 @@ def make_services(settings: Settings) -> Services:
 @contextlib.asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
     """Listen to the pools' events as long as the service runs, and close every connection in the end."""
-    tasks = {
-        asyncio.create_task(services.hub.run(), name="event listener"),
-        asyncio.create_task(services.lessons.line.run(), name="places in line"),
-    }
+    listener = asyncio.create_task(services.hub.run(), name="event listener")
+    line = asyncio.create_task(services.lessons.line.run(), name="places in line")
     try:
         yield
     finally:
-        while tasks:
-            # Again if need be: a cancellation that meets redis-py in the middle of connecting gets lost there.
-            for task in tasks:
-                task.cancel()
-            _, tasks = await asyncio.wait(tasks, timeout=STOP_AGAIN_S)
+        await stop(listener, line)
         await services.hub.aclose()
         await services.listener.aclose()
         await services.authenticator.aclose()

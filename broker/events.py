@@ -29,9 +29,22 @@ INTERRUPT_AGAIN_S = 0.001
 """First pause between two tries to interrupt a read; one that is still on its way to the server cannot be."""
 PAUSE_S = 0.2
 """Between two tries to connect again."""
+STOP_AGAIN_S = 0.1
 PAGE = 500
 LINGER_S = 10.0
 """So long a pool is listened to when nobody waits any more: whoever comes next need not ask where its stream ends."""
+
+
+async def stop(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks that listen to Redis, and wait for their ends.
+
+    Again and again if need be: a cancellation that meets redis-py in the middle of its work may get lost there.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=STOP_AGAIN_S)
 
 
 class Watch:

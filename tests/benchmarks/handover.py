@@ -16,7 +16,7 @@ import redis_lock
 from redis.asyncio.lock import Lock
 
 from broker.client import AsyncBroker
-from broker.events import BLOCK_S, EventHub
+from broker.events import BLOCK_S, EventHub, stop
 from broker.models import Account, Granted, LeaseId, ReleaseReason
 from broker.redis import connect, connect_async
 from broker.settings import Settings
@@ -58,9 +58,11 @@ def handover() -> list[Figure]:
     """Ours beside the peers."""
     with RedisServer(fsync="no") as server:
         settings = private_settings(server.url, "http://zoom.invalid", {"max_leases_per_owner": 10, "claim_ttl_s": 60})
+        # Each caller of the peers keeps a connection to itself, for as long as it waits.
+        ample = settings.model_copy(update={"redis_max_connections": 2 * CALLERS, "redis_timeout_s": LOCK_TTL_S})
         ours = asyncio.run(_ours(settings))
-        polling = asyncio.run(_redis_py(settings))
-        blocking = _python_redis_lock(settings)
+        polling = asyncio.run(_redis_py(ample))
+        blocking = _python_redis_lock(ample)
     peers = {"redis-py's Lock": polling, "python-redis-lock": blocking}
     figures = []
     for percent in (50, 99):
@@ -112,8 +114,7 @@ async def _ours(settings: Settings) -> Times:
     try:
         await _all(turn)
     finally:
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
+        await stop(listening)
         await hub.aclose()
         await commands.aclose()
     return times

@@ -72,9 +72,7 @@ async def running(settings: Settings) -> AsyncIterator[Listening]:
     try:
         yield Listening(hub, AsyncBroker(commands, settings), task)
     finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=0.1)
+        await events.stop(task)
         await hub.aclose()
         await listener.aclose()
         await commands.aclose()
@@ -290,9 +288,8 @@ async def test_nothing_is_listened_to_when_nobody_waits(
 async def test_listener_stops_when_it_is_told_to(listening: Listening, redis: redis_py.Redis) -> None:
     async with listening.hub.watch("default", "algebra"):
         await wait_until_async(lambda: blocked(redis), "the listener waits")
-        listening.task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await listening.task
+        await events.stop(listening.task)
+        assert listening.task.cancelled()
 
     async def gone() -> bool:
         return not await blocked(redis)
