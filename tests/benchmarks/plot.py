@@ -10,7 +10,7 @@ from tests.benchmarks.report import percentile
 from tests.benchmarks.system import ZOOM_MS, system
 
 PICTURE = Path(".bench/latency.png")
-RATES = (1, 5, 10, 25, 50, 75, 100)
+RATES = (1, 10, 25, 50, 75, 100, 125, 150, 175, 200)
 SECONDS = 8
 
 
@@ -24,13 +24,14 @@ def draw() -> Path:
         count = max(20, rate * SECONDS)
         with system(accounts=count + starts.WARM_UP) as stack:
             took = asyncio.run(starts.paced(stack, count, rate))
-        halves.append(percentile(took, 50))
-        hundredths.append(percentile(took, 99))
+        halves.append(percentile(took, 50) - ZOOM_MS)
+        hundredths.append(percentile(took, 99) - ZOOM_MS)
     figure, axes = pyplot.subplots(figsize=(8, 5))
     axes.plot(RATES, halves, marker="o", label="p50")
     axes.plot(RATES, hundredths, marker="o", label="p99")
-    axes.axhline(ZOOM_MS, linestyle="--", color="grey", label="Zoom's own time")
-    axes.set(xlabel="starts per second", ylabel="from the press to the links, ms", ylim=(0, None))
+    # The last rates may be more than one process serves, and then they grow by the second.
+    axes.set(xlabel="starts per second", ylabel=f"beside Zoom's own {ZOOM_MS:g} ms, ms", yscale="log")
+    axes.grid(visible=True, which="both", alpha=0.3)
     axes.set_title("One API process, one worker process")
     axes.legend()
     PICTURE.parent.mkdir(exist_ok=True)
