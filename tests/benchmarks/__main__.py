@@ -1,6 +1,6 @@
 """`make bench`: measure everything beside its limit or peer, print it, and write `.bench/latest.json`.
 
-make bench                       everything, about ten minutes
+make bench                       everything, about six minutes
 make bench ARGS="burst memory"   some of it
 """
 
