@@ -20,7 +20,7 @@ from api.errors import Problem
 from api.hang_up import HUNG_UP, HungUp, unless_hung_up
 from api.jobs import Ended
 from api.messages import PROBLEMS
-from api.openapi import problems
+from api.openapi import ZOOM, problems
 from api.prefer import Wait
 from api.registry_schemas import ImportedFromZoom, ImportFromZoomIn, ImportGoesOn
 from api.services import Services
@@ -48,16 +48,7 @@ def import_responses() -> dict[int | str, dict[str, Any]]:
         "unknown_credential",
         "import_refused",
         "host_taken",
-        "zoom_credential_rejected",
-        "zoom_scope_missing",
-        "zoom_account_daily_limit",
-        "zoom_rate_limited",
-        "zoom_rate_budget",
-        "zoom_timeout",
-        "zoom_unavailable",
-        "zoom_answer_unreadable",
-        "zoom_request_rejected",
-        "zoom_token_busy",
+        *ZOOM,
     )
     return {202: going_on, **refusals}
 

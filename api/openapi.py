@@ -17,6 +17,19 @@ ANY = ("invalid_request", "invalid_name", "too_large", "internal_error", "broker
 """What every route can answer with."""
 BEARER = ("not_authenticated", "token_invalid", "keys_unavailable")
 """And every route that asks for a token."""
+ZOOM = (
+    "zoom_credential_rejected",
+    "zoom_scope_missing",
+    "zoom_account_daily_limit",
+    "zoom_rate_limited",
+    "zoom_rate_budget",
+    "zoom_timeout",
+    "zoom_unavailable",
+    "zoom_answer_unreadable",
+    "zoom_request_rejected",
+    "zoom_token_busy",
+)
+"""And every route behind which Zoom is asked, whatever for."""
 
 TAGS = [
     {"name": "lessons", "description": "Start, look at and end lessons."},

@@ -15,7 +15,7 @@ from api.errors import Problem, translate
 from api.gate import let_in
 from api.hang_up import HUNG_UP, HungUp, unless_hung_up
 from api.lessons import Deadline
-from api.openapi import problems
+from api.openapi import ZOOM, problems
 from api.prefer import Wait
 from api.schemas import LessonProgress, LessonStatus, StartBody, StartedLesson
 from api.services import Services
@@ -51,21 +51,12 @@ _REFUSALS = (
 )
 _FAILURES = (
     "start_failed",
-    "zoom_credential_rejected",
-    "zoom_scope_missing",
     "zoom_host_not_allowed",
     "zoom_host_inactive",
     "zoom_host_unknown",
     "zoom_daily_limit",
-    "zoom_account_daily_limit",
-    "zoom_rate_limited",
-    "zoom_rate_budget",
-    "zoom_timeout",
-    "zoom_unavailable",
-    "zoom_answer_unreadable",
-    "zoom_request_rejected",
-    "zoom_token_busy",
     "zoom_outcome_unknown",
+    *ZOOM,
 )
 
 

@@ -27,7 +27,7 @@ ZOOM = SimulatorSettings(
     latency=Latency(ms=5),
     hosts=tuple(HostSpec(email=account.email, capacity=account.capacity) for account in ACCOUNTS),
 )
-EXAMPLES = 8
+EXAMPLES = 5
 """How many requests are made up for each operation, beside the documented examples and every edge of its schema."""
 DEADLINE_S = 100.0
 

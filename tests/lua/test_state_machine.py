@@ -528,7 +528,7 @@ def test_scripts_do_what_the_model_does_in_any_order(redis: redis_py.Redis) -> N
         run_state_machine_as_test(
             lambda: Pools(redis),  # type: ignore[arg-type]  # any factory of a machine will do
             settings=settings(
-                max_examples=150,
+                max_examples=100,
                 stateful_step_count=40,
                 deadline=None,
                 print_blob=True,
