@@ -5,6 +5,8 @@ Each test leaves it as it was: every part running, every slot free, no meeting l
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -15,6 +17,7 @@ from broker.testing.school import School
 from broker.testing.stack import Stack
 from broker.testing.verdict import settle
 from broker.testing.zoom_simulator import HostSpec, Latency, SimulatorSettings, WebhookConfig
+from tests.web_app import WebApp, listening_web_app
 
 ACCOUNTS = example_accounts(4, (1, 2))
 SETTLE_S = 30.0
@@ -54,3 +57,10 @@ async def school(stack: Stack) -> AsyncIterator[School]:
         await people.webhooks(loss=0)
         verdict = await settle(stack.broker, people, slots=stack.slots, timeout_s=SETTLE_S, look=stack.check)
         assert verdict.clean, f"{verdict} {await people.verdict()} {stack.broker.run(stack.broker.pool().dashboard())}"
+
+
+@pytest.fixture(scope="module")
+def web_app() -> Iterator[WebApp]:
+    """The school's web app, for a system that tells it of lessons."""
+    with listening_web_app("whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()) as app:
+        yield app

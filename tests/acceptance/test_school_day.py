@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
@@ -18,7 +17,7 @@ from broker.testing.verdict import settle
 from broker.testing.zoom_simulator import HostSpec, Latency, SimulatorSettings
 from tests.acceptance.day import LESSONS, POOL, Day
 from tests.waiting import wait_until, wait_until_async
-from tests.web_app import WebApp, listening_web_app
+from tests.web_app import WebApp
 
 ACCOUNTS = example_accounts(2, (1,))
 ZOOM = SimulatorSettings(
@@ -29,12 +28,6 @@ ZOOM = SimulatorSettings(
 OWN = {"account_id": "annas-account", "client_id": "annas-client", "client_secret": secrets.token_urlsafe(24)}
 OWN_EMAIL = "anna@home.example"
 WITHIN_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def web_app() -> Iterator[WebApp]:
-    with listening_web_app("whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()) as app:
-        yield app
 
 
 @pytest.fixture(scope="module")

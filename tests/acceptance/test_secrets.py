@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from broker.testing.zoom_simulator import HostSpec, Latency, SimulatorSettings
 from tests.acceptance.day import LESSONS, POOL, Day
 from tests.secret_search import Search
 from tests.waiting import wait_until, wait_until_async
-from tests.web_app import WebApp, listening_web_app
+from tests.web_app import WebApp
 
 ACCOUNTS = example_accounts(3, (1,))
 ZOOM = SimulatorSettings(
@@ -50,12 +49,6 @@ COMMANDS = (
     "reconcile --dry-run",
     "notifications dead --json",
 )
-
-
-@pytest.fixture(scope="module")
-def web_app() -> Iterator[WebApp]:
-    with listening_web_app("whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()) as app:
-        yield app
 
 
 @pytest.fixture(scope="module")
