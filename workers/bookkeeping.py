@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -40,6 +40,9 @@ JOB_TTL_S = 30
 """How long RQ believes that a job runs without hearing of it; then another worker's maintenance brings it back."""
 UNREACHABLE = (ConnectionError, TimeoutError)
 
+Popped = tuple[str, dict[bytes, bytes] | None]
+"""The id of a job that was taken from its queue, and what is stored of it, if that was read already."""
+
 
 class BatchWorker(BaseWorker):
     """The books of a worker on one queue; what runs the jobs is up to the subclass."""
@@ -52,7 +55,7 @@ class BatchWorker(BaseWorker):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         # Popped, but not yet started, because Redis failed in between.
-        self._popped: dict[str, dict[bytes, bytes] | None] = {}
+        self._popped: list[Popped] = []
         self._paused = False
         self._showing = threading.Lock()
 
@@ -84,12 +87,15 @@ class BatchWorker(BaseWorker):
         if self._is_paused():
             time.sleep(block_s or 0)
             return []
-        if not self._popped:
+        if self._popped:
+            # What was read of them may have changed since.
+            self._popped = [(id, None) for id, _ in self._popped]
+        else:
             self._pop(min(most, BATCH), block_s)
         if not self._popped:
             return []
         runs = self._start(self._popped)
-        self._popped = {}
+        self._popped = []
         return runs
 
     def _is_paused(self) -> bool:
@@ -118,27 +124,29 @@ class BatchWorker(BaseWorker):
         if first is None:
             return
         id = as_text(first)
-        self._popped[id] = None
+        self._popped.append((id, None))
         with self.connection.pipeline(transaction=False) as pipeline:
             pipeline.llen(source)
             # Often it is the only one, and then this is all that there is to ask.
             pipeline.hgetall(self.job_class.key_for(id))
-            waiting, self._popped[id] = pipeline.execute()
+            waiting, fields = pipeline.execute()
+            self._popped[-1] = (id, fields)
         if more := min(most - 1, waiting):
             with self.connection.pipeline(transaction=False) as pipeline:
                 for _ in range(more):
                     pipeline.lmove(source, aside)
-                self._popped |= {as_text(id): None for id in pipeline.execute() if id is not None}
+                self._popped += [(as_text(id), None) for id in pipeline.execute() if id is not None]
 
-    def _start(self, popped: Mapping[str, dict[bytes, bytes] | None]) -> list[Run]:
-        unread = [id for id, fields in popped.items() if fields is None]
+    def _start(self, popped: Sequence[Popped]) -> list[Run]:
         with self.connection.pipeline(transaction=False) as pipeline:
-            for id in unread:
-                pipeline.hgetall(self.job_class.key_for(id))
-            stored = {**popped, **dict(zip(unread, pipeline.execute(), strict=True))}
+            for id, fields in popped:
+                if fields is None:
+                    pipeline.hgetall(self.job_class.key_for(id))
+            read = iter(pipeline.execute())
+        stored = [(id, next(read) if fields is None else fields) for id, fields in popped]
         runs = []
         with self.connection.pipeline() as pipeline:
-            for id, fields in stored.items():
+            for id, fields in stored:
                 pipeline.lrem(self.queue.intermediate_queue_key, 1, id)
                 job = self._restored(id, fields)
                 if job is not None:
@@ -159,7 +167,7 @@ class BatchWorker(BaseWorker):
                 _ = run.job.func
         return runs
 
-    def _restored(self, id: str, fields: dict[bytes, bytes] | None) -> Job | None:
+    def _restored(self, id: str, fields: dict[bytes, bytes]) -> Job | None:
         """The job as it was stored; None if it was deleted meanwhile, or is none of ours."""
         if not fields:
             return None
